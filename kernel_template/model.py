@@ -1,0 +1,192 @@
+"""The model: a GPT-2 of our own in one page, and its export to Hugging Face's format.
+
+Written by hand rather than imported: transformers takes three seconds to import and changes between
+two Kaggle images, while a chain that lasts weeks needs the same mathematics throughout.
+The names of the parts are GPT-2's (wte, wpe, h, ln_1, attn, ...), so that export is a renaming.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+VOCAB_MULTIPLE = 64  # rows of the embedding are padded to this: 50257 becomes 50304 (tensor cores)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of one model; `vocab_size` is the tokenizer's, before padding."""
+
+    n_layer: int
+    n_head: int
+    d_model: int
+    block_tokens: int  # longest sequence, in tokens
+    vocab_size: int
+    dropout: float
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: vocab_size rounded up to a multiple of VOCAB_MULTIPLE."""
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+class Attention(nn.Module):
+    """Causal self-attention; dropout is on its output alone, never on the attention weights.
+
+    Dropout inside attention would force PyTorch onto its slow path (1.2x slower measured on CPU).
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.n_head = config.n_head
+        self.c_attn = nn.Linear(config.d_model, 3 * config.d_model)
+        self.c_proj = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, x):  # (B, T, C) -> (B, T, C)
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, heads, T, C / heads)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+
+
+class MLP(nn.Module):
+    """The feed-forward half of a block, four times as wide inside; GELU in its tanh form."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.d_model, 4 * config.d_model)
+        self.c_proj = nn.Linear(4 * config.d_model, config.d_model)
+
+    def forward(self, x):  # (B, T, C) -> (B, T, C)
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each behind a LayerNorm and added to the stream."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.d_model)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.d_model)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x):  # (B, T, C) -> (B, T, C)
+        x = x + self.dropout(self.attn(self.ln_1(x)))
+        return x + self.dropout(self.mlp(self.ln_2(x)))
+
+
+class GPT(nn.Module):
+    """GPT-2: token and position embeddings, n_layer blocks, an output head tied to the embedding."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.padded_vocab_size, config.d_model)
+        self.wpe = nn.Embedding(config.block_tokens, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.d_model)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """GPT-2's: N(0, 0.02); the two projections into the stream shrink with depth; biases 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=0.02 / (2 * self.config.n_layer) ** 0.5)
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def hidden(self, tokens):  # (B, T) int64 -> (B, T, C)
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
+        x = self.dropout(x)
+        for block in self.h:
+            x = block(x)
+        return self.ln_f(x)
+
+    def forward(self, tokens):
+        """Logits over the tokenizer's vocabulary, padded rows cut: (B, T) -> (B, T, vocab_size)."""
+        return F.linear(self.hidden(tokens), self.wte.weight)[..., : self.config.vocab_size]
+
+
+def loss(model: GPT, tokens, targets, reduction: str = "mean"):
+    """Cross-entropy in nats of (B, T) targets; "mean" over tokens, or "sum".
+
+    The place for a chunked form: at B=16, T=512 and 50257 words the logits alone take 1.6 GB.
+    """
+    logits = model(tokens).float()
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
+
+
+def count_parameters(model: GPT) -> int:
+    """All trained numbers, padded embedding rows included; the tied head counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.no_grad()
+def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
+    """Write the model and its tokenizer in Hugging Face's format, complete or not at all.
+
+    AutoModelForCausalLM and AutoTokenizer open the folder. Padded rows of the embedding are cut,
+    and linear layers transposed: GPT-2 stores them as (inputs, outputs).
+    """
+    from safetensors.torch import save_file  # noqa: PLC0415 - only the last session needs it
+
+    config = model.config
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.float().cpu()
+        if name == "wte.weight":
+            tensor = tensor[: config.vocab_size]
+        elif name.startswith("h.") and tensor.dim() == 2:
+            tensor = tensor.T
+        weights[f"transformer.{name}"] = tensor.contiguous().clone()
+    described = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.block_tokens,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "attn_pdrop": 0.0,
+        "layer_norm_epsilon": 1e-5,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": True,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "torch_dtype": "float32",
+    }
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), tokenizer.id_to_token(end_of_text))
+    about_tokenizer = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.block_tokens,
+        "clean_up_tokenization_spaces": False,
+        **special,
+    }
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    for stale in (unfinished, folder):
+        if stale.exists():
+            shutil.rmtree(stale)
+    unfinished.mkdir(parents=True)
+    save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+    torch.save(weights, unfinished / "pytorch_model.bin")
+    tokenizer.save(str(unfinished / "tokenizer.json"))
+    for name, content in (
+        ("config.json", described),
+        ("generation_config.json", {"bos_token_id": end_of_text, "eos_token_id": end_of_text}),
+        ("tokenizer_config.json", about_tokenizer),
+        ("special_tokens_map.json", special),
+    ):
+        (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(folder)

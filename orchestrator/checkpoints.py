@@ -1,0 +1,156 @@
+"""Is what came out of a session what its manifest says, and does it continue the chain?
+
+The controller never unpickles: a checkpoint is bytes with a hash, and a zip whose members are
+listed in the manifest. Verification climbs a ladder and stops at the first step that fails:
+name and size, manifest and lineage, SHA-256 of every file, members of the archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import contract
+from orchestrator.errors import CheckpointError
+from orchestrator.files import Files
+from orchestrator.model import Checkpoint, Parent
+
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT_BYTES = 4 << 20
+CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a session was told, and so what its manifest and verdict must repeat."""
+
+    chain: str
+    session: int
+    attempt: int
+    token: str
+    parent: Parent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that keeps the contract; `sha256` is that of its exact bytes."""
+
+    body: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def latest(self) -> Mapping[str, Any]:
+        """The entry of the newest checkpoint."""
+        return self.entry(self.body["latest"])
+
+    def entry(self, name: str) -> Mapping[str, Any]:
+        """Return the entry of one file; raise CheckpointError if it is not listed."""
+        for entry in self.body["files"]:
+            if entry["name"] == name:
+                found: Mapping[str, Any] = entry
+                return found
+        raise CheckpointError(f"the manifest does not list {name}")
+
+    @property
+    def wanted(self) -> list[str]:
+        """The files to fetch: what is to be published, and the finished model."""
+        final = [entry["name"] for entry in self.body["files"] if entry["kind"] == "final"]
+        return [*self.body["publish"], *final]
+
+
+def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
+    """Read a manifest and hold it against what the session was told.
+
+    Raises:
+        CheckpointError: another session wrote it, or its checkpoint does not continue the chain.
+    """
+    body = contract.parse("manifest", content)
+    check_identity("manifest", body, expected)
+    manifest = Manifest(body, hashlib.sha256(content).hexdigest())
+    names = [entry["name"].casefold() for entry in body["files"]]
+    if len(set(names)) != len(names):
+        raise CheckpointError("the manifest lists a name twice")
+    if manifest.latest["kind"] != "checkpoint" or body["latest"] not in body["publish"]:
+        raise CheckpointError("the manifest's newest file is not a checkpoint to publish")
+    for name in body["publish"]:
+        manifest.entry(name)
+    if expected.parent and manifest.latest["step"] <= expected.parent.step:
+        raise CheckpointError(
+            f"step {manifest.latest['step']} is not beyond the parent's {expected.parent.step}"
+        )
+    return manifest
+
+
+def check_identity(name: str, body: Mapping[str, Any], expected: Expectation) -> None:
+    """Raise CheckpointError unless a document belongs to exactly this attempt."""
+    for key in ("chain", "session", "attempt", "token"):
+        if body[key] != getattr(expected, key):
+            raise CheckpointError(f"the {name} carries another {key}: {body[key]!r}")
+    parent = expected.parent.to_body() if expected.parent else None
+    if "parent" in body and body["parent"] != parent:
+        raise CheckpointError(f"the {name} names another parent")
+
+
+def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed."""
+    name = entry["name"]
+    size = files.size_bytes(folder, name)
+    if size != entry["bytes"]:
+        raise CheckpointError(f"{name} has {size} bytes instead of {entry['bytes']}")
+    if files.sha256(folder, name) != entry["sha256"]:
+        raise CheckpointError(f"{name} does not match its SHA-256")
+    if "members" in entry:
+        _verify_members(folder / name, entry)
+
+
+def _verify_members(path: Path, entry: Mapping[str, Any]) -> None:
+    """Compare the archive's members with the list; reads bytes, opens no object in them."""
+    listed = {member["path"]: member for member in entry["members"]}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+            if found.keys() != listed.keys():
+                raise CheckpointError(f"{entry['name']} holds other members than listed")
+            for name, info in found.items():
+                if info.file_size != listed[name]["bytes"]:
+                    raise CheckpointError(f"{entry['name']}: member {name} has another size")
+                if _sha256_of_member(archive, info) != listed[name]["sha256"]:
+                    raise CheckpointError(f"{entry['name']}: member {name} does not match")
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise CheckpointError(f"{entry['name']} is not a readable archive: {error}") from error
+
+
+def _sha256_of_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    digest = hashlib.sha256()
+    with archive.open(info) as member:
+        while chunk := member.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def as_checkpoint(manifest: Manifest, verdict: Mapping[str, Any] | None) -> Checkpoint:
+    """Return the record of a manifest's newest checkpoint, with what its session said of itself."""
+    said = verdict or {}
+    latest = manifest.latest
+    parent = manifest.body["parent"]
+    return Checkpoint(
+        file=latest["name"],
+        epoch=latest["epoch"],
+        step=latest["step"],
+        bytes=latest["bytes"],
+        sha256=latest["sha256"],
+        manifest_sha256=manifest.sha256,
+        publish=list(manifest.body["publish"]),
+        first_step=said.get("first_step", parent["step"] if parent else 0),
+        first_loss=said.get("first_loss"),
+        last_loss=said.get("last_loss", latest["train_loss"]),
+        val_loss=latest["val_loss"],
+        outcome=said.get("outcome", "unknown"),
+        reason=said.get("reason"),
+        training_complete=manifest.body["training_complete"],
+    )

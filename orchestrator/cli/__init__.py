@@ -1,0 +1,93 @@
+"""The command `kchain`: parse arguments, call one function, print its result.
+
+Commands are imported when they are called, so that `kchain --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from orchestrator.errors import KchainError
+
+COMMANDS = {
+    "init": ("orchestrator.cli.init", "Write a commented kchain.toml."),
+    "run": ("orchestrator.cli.run", "Carry the training through its sessions, unattended."),
+    "tick": ("orchestrator.cli.run", "Make all progress possible without waiting, then exit."),
+    "status": ("orchestrator.cli.show", "Show where the chain stands."),
+    "logs": ("orchestrator.cli.show", "Show the log of a session."),
+    "doctor": ("orchestrator.cli.doctor", "Check installation, credential and configuration."),
+    "local": ("orchestrator.cli.local", "A local Kaggle to try everything on."),
+}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Commands(click.Group):
+    """A group that knows its commands' names and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; tell a known error in one line and leave with its exit code."""
+        try:
+            return super().invoke(ctx)
+        except KchainError as error:
+            _leave(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _leave("interrupted; run the same command again to go on", 130)
+        except BrokenPipeError:
+            sys.exit(0)
+        except OSError as error:
+            if error.filename is None and error.errno not in DISK_FULL:
+                raise
+            full = error.errno in DISK_FULL
+            todo = "make room" if full else "check that this path can be written"
+            _leave(
+                f"{error.strerror}: {error.filename or 'the disk'}; {todo}, and run the same"
+                " command again: nothing was lost",
+                3 if full else 2,
+            )
+
+
+def _leave(message: str, code: int) -> None:
+    click.echo(f"kchain: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  kchain run --sessions 3 --dry-run     rehearse everything, no account needed
+  kchain init my-run && cd my-run       write a configuration
+  kchain run --sessions 3               the real thing
+  kchain tick                           from cron: go on, then exit
+
+Exit codes: 0 done; 1 internal error; 2 usage or configuration; 3 not finished, try later;
+4 the chain failed or halted; 130 interrupted.
+""",
+)
+@click.version_option(package_name="kchain")
+def cli() -> None:
+    """Carry a long training across Kaggle's 12-hour sessions.
+
+    kchain pushes the training kernel, waits until its session ends, downloads and verifies the
+    newest checkpoint, publishes it as a dataset version, and pushes again.
+    """

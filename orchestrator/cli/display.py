@@ -1,0 +1,224 @@
+"""What a person sees while a chain goes on: one line an event, and the session's live step.
+
+In a terminal the live line is redrawn in place; elsewhere it becomes a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.status import Status
+from rich.table import Table
+
+from orchestrator.machine import Event, Kind, State
+from orchestrator.report import SPANS, Row
+
+PROGRESS_PREFIX = "kchain: "
+PLAIN_SECONDS = 1.0  # at most one plain progress line in this time
+
+
+class Display:
+    """Shows a chain's events and progress on one stream. Safe to call from two threads."""
+
+    def __init__(self, *, to_stderr: bool = False) -> None:
+        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self._live: Status | None = None
+        self._shown_at = 0.0
+        self._lock = threading.Lock()
+
+    def event(self, event: Event, state: State) -> None:
+        """Show what has just been recorded, if it means something to a person."""
+        text = describe(event, state)
+        if text is not None:
+            self.line(f"{_time(event.at)}  {text}")
+
+    def line(self, text: str) -> None:
+        """Print one line above the live one."""
+        with self._lock:
+            self.console.print(text, markup=False)
+
+    def progress(self, session: int, line: str) -> None:
+        """Show one line of a session's log if it is progress."""
+        body = parse_progress(line)
+        text = describe_progress(body) if body else None
+        if body is None or text is None:
+            return
+        lasting = body["event"] != "step"
+        now = time.monotonic()
+        with self._lock:
+            if self.console.is_terminal and not lasting:
+                self._redraw(f"  session {session}: {text}")
+            elif lasting or now - self._shown_at >= PLAIN_SECONDS:
+                self._shown_at = now
+                self.console.print(
+                    f"{_time(time.time())}    session {session}: {text}", markup=False
+                )
+
+    def quiet(self) -> None:
+        """Take the live line away."""
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def table(self, rows: list[Row]) -> None:
+        """Print the closing tables."""
+        with self._lock:
+            self.console.print(closing_tables(rows))
+
+    def _redraw(self, text: str) -> None:
+        if self._live is None:
+            self._live = self.console.status(text)
+            self._live.start()
+        else:
+            self._live.update(text)
+
+
+def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR0912, C901 - a table
+    """Return an event in words; None for one that only the journal needs."""
+    data = event.data
+    match event.kind:
+        case Kind.BOUND:
+            return f"chain bound to {data['owner']}/{data['kernel']} at {data['endpoint']}"
+        case Kind.PUSH_INTENT:
+            parent = data["parent"]
+            start = f"from {parent['file']} (sha256 {parent['sha256'][:12]})" if parent else "new"
+            retry = f", attempt {data['attempt']}" if data["attempt"] > 1 else ""
+            return f"session {data['session']}{retry}: push ({start})"
+        case Kind.PUSH_DONE:
+            adopted = " (found on Kaggle: its answer had been lost)" if data["adopted"] else ""
+            return f"session {state.session}: kernel version {data['version']} queued{adopted}"
+        case Kind.PUSH_REFUSED | Kind.PUBLISH_REFUSED:
+            return (
+                f"refused ({data['trouble']}): {data['message']}; next try {_time(data['until'])}"
+            )
+        case Kind.PUSH_LANDED_BAD | Kind.SESSION_OVERRUN:
+            return f"session {state.session} will not count: {data['message']}"
+        case Kind.PUSH_UNCLEAR | Kind.PUBLISH_UNCLEAR:
+            return f"no clear answer ({data['message']}); reading Kaggle back"
+        case Kind.PUSH_GIVEN_UP | Kind.PUBLISH_GIVEN_UP:
+            return f"{data['message']}; trying again"
+        case Kind.SESSION_SEEN:
+            return f"session {state.session}: running"
+        case Kind.SESSION_ENDED:
+            said = f" ({data['message']})" if data["message"] else ""
+            return (
+                f"session {state.session}: ended, Kaggle says {data['status']}{said}; downloading"
+            )
+        case Kind.CHECKPOINT_VERIFIED:
+            checkpoint = data["checkpoint"]
+            return (
+                f"session {state.session}: verified {checkpoint['file']}"
+                f" ({checkpoint['bytes']:,} bytes, sha256 {checkpoint['sha256'][:12]})"
+            )
+        case Kind.FRUITLESS:
+            return f"session {state.session} brought nothing: {data['reason']}: {data['message']}"
+        case Kind.PUBLISH_INTENT:
+            verb = "creating the dataset" if data["create"] else "publishing a new dataset version"
+            return f"session {state.session}: {verb}"
+        case Kind.PUBLISH_SEEN:
+            return f"session {state.session}: dataset version {data['version']} is processing"
+        case Kind.PUBLISH_INCOMPLETE:
+            return f"{data['message']}; publishing again"
+        case Kind.HEAD:
+            head = state.head
+            assert head is not None
+            return (
+                f"session {state.heads}: dataset version {data['version']} is live;"
+                f" head is {head.checkpoint.file}"
+            )
+        case Kind.WAITING:
+            return f"waiting until {_time(data['until'])}: {data['message']}"
+        case Kind.FINISHED:
+            return f"done: {data['reason']}"
+        case Kind.HALTED:
+            return f"halted: {data['message']}"
+        case Kind.REOPENED | Kind.RETRIED:
+            return "going on"
+        case _:
+            return None
+
+
+def parse_progress(line: str) -> dict[str, Any] | None:
+    """Return the body of a progress line; None for any other line."""
+    if not line.startswith(PROGRESS_PREFIX):
+        return None
+    try:
+        body = json.loads(line.removeprefix(PROGRESS_PREFIX))
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) and "event" in body else None
+
+
+def describe_progress(body: Mapping[str, Any]) -> str | None:  # noqa: PLR0911 - a table
+    """Return a progress line in words."""
+    match body["event"]:
+        case "step":
+            total = f"/{body['max_steps']}" if body.get("max_steps") else ""
+            speed = body.get("tokens_per_second")
+            rate = f", {speed:,.0f} tokens/s" if speed else ""
+            return f"step {body.get('step')}{total}  loss {_number(body.get('loss'))}{rate}"
+        case "validation":
+            return f"step {body.get('step')}  validation loss {_number(body.get('loss'))}"
+        case "checkpoint":
+            return f"step {body.get('step')}  saved {body.get('file')}"
+        case "resume":
+            return f"resuming from {body.get('file')} (sha256 {str(body.get('sha256'))[:12]})"
+        case "epoch":
+            return f"epoch {body.get('epoch')} done  loss {_number(body.get('loss'))}"
+        case "end":
+            reason = f", {body['reason']}" if body.get("reason") else ""
+            return f"training ended at step {body.get('step')}: {body.get('outcome')}{reason}"
+        case _:
+            return None
+
+
+def closing_tables(rows: list[Row]) -> Group:
+    """Return what ends a run: per session what was trained, and where the seconds went."""
+    results = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("session", "steps", "loss", "val. loss", "checkpoint", "dataset"):
+        results.add_column(name, overflow="fold")
+    seconds = Table(box=SIMPLE_HEAD, pad_edge=False)
+    seconds.add_column("seconds")
+    for name in SPANS:
+        seconds.add_column(name, justify="right")
+    for row in rows:
+        name = str(row.session) + (f" (try {row.attempts})" if row.attempts > 1 else "")
+        results.add_row(
+            name,
+            f"{_whole(row.first_step)}-{_whole(row.last_step)}",
+            f"{_number(row.first_loss)} to {_number(row.last_loss)}",
+            _number(row.val_loss),
+            row.checkpoint or "-",
+            f"v{row.dataset_version}" if row.dataset_version else "-",
+        )
+        spans = (f"{row.seconds[span]:.1f}" if span in row.seconds else "-" for span in SPANS)
+        seconds.add_row(f"session {row.session}", *spans)
+    return Group(results, seconds)
+
+
+def print_json(body: object) -> None:
+    """Print a document for a program to read."""
+    sys.stdout.write(json.dumps(body, indent=2) + "\n")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _whole(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _time(at: float) -> str:
+    moment = datetime.fromtimestamp(at, UTC).astimezone()
+    far = abs(at - time.time()) > 86_400
+    return moment.strftime("%Y-%m-%d %H:%M" if far else "%H:%M:%S")

@@ -1,0 +1,82 @@
+"""`kchain local`: a local Kaggle for people, and the official command against it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import workplace
+from orchestrator.emulator.client_env import client_environment
+
+STATE = Path(".kchain") / "local" / "kaggle"
+state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STATE,
+    show_default=True,
+    help="The folder it keeps its state in.",
+)
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=HELP)
+def local() -> None:
+    """Try everything on a local Kaggle: no account, no network, no quota."""
+
+
+@local.command(
+    epilog="""\b
+Example:
+  kchain local serve --port 7777
+""",
+    context_settings=HELP,
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0: any free port.")
+@state_option
+def serve(*, port: int, state: Path) -> None:
+    """Serve a local Kaggle until Ctrl-C, and print the variables that point a client at it."""
+    with workplace.open_local(state, port) as (url, token):
+        click.echo(f"local Kaggle listens on {url}, state in {state.resolve()}\n")
+        for name, value in client_environment(url, token, _home(state)).items():
+            click.echo(f"export {name}={value}")
+        click.echo("\nCtrl-C ends it; sessions that run go on, and the next start finds them.")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            click.echo("ended")
+
+
+@local.command(
+    name="exec",
+    epilog="""\b
+Examples:
+  kchain local exec -- kaggle datasets list --mine
+  kchain local exec -- kaggle kernels status local/kchain-my-run
+""",
+    context_settings={**HELP, "ignore_unknown_options": True},
+)
+@state_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(*, state: Path, command: tuple[str, ...]) -> None:
+    """Run a command against the local Kaggle, with a scratch HOME and an issued token."""
+    with workplace.open_local(state) as (url, token):
+        environment = client_environment(url, token, _home(state))
+        beside = Path(sys.executable).parent / command[0]
+        program = str(beside) if beside.exists() else shutil.which(command[0])
+        if program is None:
+            raise click.UsageError(f"there is no command {command[0]!r}")
+        done = subprocess.run([program, *command[1:]], env=environment, check=False)
+    sys.exit(done.returncode)
+
+
+def _home(state: Path) -> Path:
+    home = (state / "home").resolve()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home

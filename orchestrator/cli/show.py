@@ -1,0 +1,131 @@
+"""`kchain status` and `kchain logs`: look, and change nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from orchestrator import config, report
+from orchestrator.clock import SystemClock
+from orchestrator.config import Project
+from orchestrator.errors import ConfigError
+from orchestrator.journal import Journal
+from orchestrator.machine import Phase, State
+
+config_option = click.option(
+    "--config", "given", metavar="FILE", help="The kchain.toml to use; default: ./kchain.toml."
+)
+local_option = click.option("--local", is_flag=True, help="Show the chain of `run --local`.")
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  kchain status
+  kchain status --json | jq .head.step
+""",
+    context_settings=HELP,
+)
+@config_option
+@local_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(*, given: str | None, local: bool, as_json: bool) -> None:
+    """Show where the chain stands. Reads the journal only, never Kaggle."""
+    project = _load(given)
+    with _journal(project, local=local) as journal:
+        planned = project.settings.chain.sessions
+        body = report.summary(project.name, journal.state, planned, journal.events)
+        if as_json:
+            from orchestrator.cli.display import print_json  # noqa: PLC0415 - keeps status quick
+
+            print_json(body)
+            return
+        click.echo(_describe(project, journal.state))
+        if rows := report.rows(journal.events):
+            from rich.console import Console  # noqa: PLC0415 - keeps status quick
+
+            from orchestrator.cli.display import closing_tables  # noqa: PLC0415
+
+            Console(highlight=False, soft_wrap=True).print(closing_tables(rows))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  kchain logs               the session that runs now, live; else the newest that ended
+  kchain logs --version 2   the session of kernel version 2
+""",
+    context_settings=HELP,
+)
+@config_option
+@local_option
+@click.option("--version", type=click.IntRange(1), metavar="N", help="The kernel version.")
+def logs(*, given: str | None, local: bool, version: int | None) -> None:
+    """Show a session's log as Kaggle has it; live while the session runs."""
+    from orchestrator.cli import workplace  # noqa: PLC0415 - keeps status quick
+
+    project = _load(given)
+    with _journal(project, local=local) as journal:
+        state = journal.state
+    wanted = version or (state.push and state.push.version) or state.kernel_version
+    if not wanted:
+        raise ConfigError(f"chain {project.name!r} has not pushed a session yet; see `kchain run`")
+    with contextlib.ExitStack() as stack:
+        if local:
+            folder = project.folder / ".kchain" / "local" / "kaggle"
+            target = stack.enter_context(workplace.local_target(folder))
+        else:
+            target = workplace.real_target(project)
+        for line in workplace.read_log(project, target, wanted):
+            click.echo(line, nl=False)
+
+
+def _load(given: str | None) -> Project:
+    return config.load(config.find_file(given, Path.cwd()), config.environment())
+
+
+@contextlib.contextmanager
+def _journal(project: Project, *, local: bool) -> Iterator[Journal]:
+    path = project.state_dir(local=local) / "journal.db"
+    if not path.exists():
+        raise ConfigError(f"chain {project.name!r} has no journal at {path}; `kchain run` makes it")
+    with Journal(path, project.name, SystemClock(), read_only=True) as journal:
+        yield journal
+
+
+def _describe(project: Project, state: State) -> str:
+    planned = project.settings.chain.sessions
+    lines = [f"chain {project.name}: {state.heads} of {planned} sessions done, {_phase(state)}"]
+    if state.head:
+        checkpoint = state.head.checkpoint
+        lines.append(
+            f"head: {checkpoint.file}, step {checkpoint.step}, sha256 {checkpoint.sha256[:12]},"
+            f" dataset version {state.head.version}"
+        )
+    if state.wait_message:
+        lines.append(f"last wait: {state.wait_message}")
+    if state.phase is Phase.HALTED:
+        lines.append(f"halted ({state.halt_code}): {state.halt_message}")
+    return "\n".join(lines)
+
+
+def _phase(state: State) -> str:
+    words = {
+        Phase.UNBOUND: "not started",
+        Phase.IDLE: "ready for the next push",
+        Phase.PUSHING: f"about to push session {state.session}",
+        Phase.PUSH_UNKNOWN: f"finding out whether session {state.session} was pushed",
+        Phase.LIVE: f"session {state.session} is on Kaggle",
+        Phase.ENDED: f"fetching what session {state.session} left",
+        Phase.VERIFIED: f"session {state.session}'s checkpoint is here and verified",
+        Phase.PUBLISHING: f"about to publish session {state.session}'s checkpoint",
+        Phase.PUBLISH_UNKNOWN: "finding out whether the checkpoint was published",
+        Phase.PUBLISHED: "waiting until the new dataset version is live",
+        Phase.DONE: f"finished: {state.finish_reason}",
+        Phase.HALTED: "halted",
+    }
+    return words[state.phase]

@@ -1,0 +1,72 @@
+"""The session contract, read as data: JSON Schemas, strict JSON, presets.
+
+`kernel_template/contract/*.schema.json` are normative for both sides; nothing is imported from
+the template.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from orchestrator.errors import CheckpointError
+
+CONTRACT = 1
+_TEMPLATE = files("kernel_template")
+
+
+def template_text(name: str) -> str:
+    """Return the text of one file of the kernel template."""
+    return _TEMPLATE.joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def schema(name: str) -> Mapping[str, Any]:
+    """Return one schema of the contract: parameters, manifest, verdict, history or progress."""
+    loaded: Mapping[str, Any] = json.loads(template_text(f"contract/{name}.schema.json"))
+    return loaded
+
+
+@functools.cache
+def _validator(name: str) -> Any:
+    import jsonschema  # noqa: PLC0415 - a quarter of a second that most commands do without
+
+    return jsonschema.Draft202012Validator(schema(name))
+
+
+def problems(name: str, document: object) -> list[str]:
+    """Return what is wrong with a document, in words; nothing if it keeps the contract."""
+    errors = sorted(_validator(name).iter_errors(document), key=lambda error: str(error.path))
+    return [f"{'.'.join(map(str, error.path)) or name}: {error.message[:200]}" for error in errors]
+
+
+def parse(name: str, content: bytes) -> dict[str, Any]:
+    """Read a document that came out of a session.
+
+    Raises:
+        CheckpointError: it is not strict JSON, or does not keep the contract.
+    """
+    try:
+        document = json.loads(
+            content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the {name} is not valid JSON: {error}") from error
+    if found := problems(name, document):
+        raise CheckpointError(f"the {name} does not keep the contract: {found[0]}")
+    checked: dict[str, Any] = document
+    return checked
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise ValueError("a key stands twice")
+    return keys
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

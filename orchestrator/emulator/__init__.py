@@ -1,0 +1,1 @@
+"""Local Kaggle: the part of Kaggle that a chain of sessions touches, on this machine."""

@@ -1,0 +1,240 @@
+"""Kaggle's API methods: each reads a request, asks or tells the world, and formats an answer.
+
+`METHODS` lists what is imitated. A refusal with status 200 is formatted here, because Kaggle
+puts it into the answer's own fields; every other refusal leaves as an exception.
+"""
+
+from collections.abc import Callable, Mapping
+
+from starlette.responses import RedirectResponse, Response
+
+from orchestrator.emulator import wire
+from orchestrator.emulator.accounts import USER_ID
+from orchestrator.emulator.logs import session_log
+from orchestrator.emulator.platform import Platform
+from orchestrator.emulator.records import File, Kernel, Refusal, Session
+from orchestrator.emulator.wire import Body, Json
+
+Handler = Callable[[Platform, Body], Json | Response]
+
+
+def save_kernel(platform: Platform, body: Body) -> Json:
+    push = wire.parse_push(body)
+    try:
+        answer = platform.ledger.do(platform.ledger.world.save_kernel, push=push)
+    except Refusal as refusal:
+        if refusal.status != 200:
+            raise
+        return wire.push_refused(refusal.message)
+    platform.wake.set()
+    return wire.pushed(answer)
+
+
+def get_kernel(platform: Platform, body: Body) -> Json:
+    ask, world = platform.ledger.ask, platform.ledger.world
+    owner, slug = body.text("userName"), body.text("kernelSlug")
+    version = ask(world.kernel_version, owner=owner, slug=slug, label=body.text("versionLabel"))
+    return wire.kernel(ask(world.kernel, owner=owner, slug=slug), version)
+
+
+def list_kernels(platform: Platform, body: Body) -> Json:
+    def is_wanted(kernel: Kernel) -> bool:
+        push = kernel.latest.push
+        return (
+            body.text("user") in ("", kernel.owner)
+            and body.text("search").lower() in f"{kernel.slug} {kernel.title}".lower()
+            and body.text("language", "all") in ("all", push.language)
+            and body.text("kernelType", "all") in ("all", push.kernel_type)
+        )
+
+    kernels = platform.ledger.ask(platform.ledger.world.kernels)
+    page, token = wire.page_of([kernel for kernel in kernels if is_wanted(kernel)], body)
+    rows = [wire.kernel_metadata(kernel, kernel.latest) for kernel in page]
+    return wire.without_defaults(kernels=rows, nextPageToken=token)
+
+
+def get_kernel_session_status(platform: Platform, body: Body) -> Json:
+    return wire.session_status(_session(platform, body))
+
+
+def list_kernel_files(platform: Platform, body: Body) -> Json:
+    session = _session(platform, body)
+    page, token = wire.page_of(session.outputs, body)
+    created = wire.date(session.ended_at or 0.0)
+    files = [{"name": f.name, "size": f.size_bytes, "creationDate": created} for f in page]
+    return wire.without_defaults(files=files, nextPageToken=token)
+
+
+def list_kernel_session_output(platform: Platform, body: Body) -> Json:
+    session = _session(platform, body)
+    page, token = wire.page_of(session.outputs, body)
+    files = [{"url": _output_url(platform, session, f), "fileName": f.name} for f in page]
+    log = "" if session.is_open else platform.blobs.text(session.log_key)
+    return wire.without_defaults(files=files, log=log, nextPageToken=token)
+
+
+def download_kernel_output(platform: Platform, body: Body) -> Response:
+    number = body.number("versionNumber")
+    session = platform.ledger.ask(
+        platform.ledger.world.session,
+        owner=body.text("ownerSlug"),
+        slug=body.text("kernelSlug"),
+        label=f"v{number}" if number else "",
+    )
+    for file in session.outputs:
+        if file.name == body.text("filePath"):
+            return RedirectResponse(_output_url(platform, session, file), 302)
+    raise Refusal(404, "Output file not found")
+
+
+def get_kernel_session_logs_stream(platform: Platform, body: Body) -> Response:
+    return session_log(platform, _session(platform, body))
+
+
+def get_accelerator_quota_statistics(platform: Platform, _body: Body) -> Json:
+    world = platform.ledger.world
+    refresh_at, gpu, tpu = platform.ledger.ask(world.quotas)
+    return wire.quotas(refresh_at, gpu, tpu, zero_omitted=world.settings.quota_zero_omitted)
+
+
+def create_dataset(platform: Platform, body: Body) -> Json:
+    draft, files = wire.parse_draft(body), wire.parse_new_files(body)
+    ledger = platform.ledger
+    try:
+        return wire.dataset_made(ledger.do(ledger.world.create_dataset, draft=draft, files=files))
+    except Refusal as refusal:
+        if refusal.status != 200:
+            raise
+        return wire.dataset_refused(refusal.message)
+
+
+def create_dataset_version(platform: Platform, body: Body) -> Json:
+    inner = body.nested("body")
+    try:
+        dataset = platform.ledger.do(
+            platform.ledger.world.create_dataset_version,
+            owner=body.text("ownerSlug"),
+            slug=body.text("datasetSlug"),
+            notes=inner.text("versionNotes"),
+            files=wire.parse_new_files(inner),
+            delete_old_versions=inner.flag("deleteOldVersions"),
+        )
+    except Refusal as refusal:
+        if refusal.status != 200:
+            raise
+        return wire.dataset_refused(refusal.message)
+    return wire.dataset_made(dataset)
+
+
+def get_dataset(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    return wire.dataset(platform.ledger.ask(platform.ledger.world.dataset, owner=owner, slug=slug))
+
+
+def get_dataset_status(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    return wire.dataset_status(
+        platform.ledger.ask(platform.ledger.world.dataset_status, owner=owner, slug=slug)
+    )
+
+
+def get_dataset_metadata(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    return wire.dataset_metadata(
+        platform.ledger.ask(platform.ledger.world.dataset, owner=owner, slug=slug)
+    )
+
+
+def list_datasets(platform: Platform, body: Body) -> Json:
+    wanted = [
+        dataset
+        for dataset in platform.ledger.ask(platform.ledger.world.datasets)
+        if body.text("user") in ("", dataset.draft.owner)
+        and body.text("search").lower() in f"{dataset.draft.slug} {dataset.draft.title}".lower()
+    ]
+    page, token = wire.page_of(wanted, body)
+    rows = [wire.dataset(dataset) for dataset in page]
+    return wire.without_defaults(datasets=rows, nextPageToken=token)
+
+
+def list_dataset_files(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    version = platform.ledger.ask(
+        platform.ledger.world.dataset_version,
+        owner=owner,
+        slug=slug,
+        number=body.number("datasetVersionNumber"),
+    )
+    return wire.dataset_files(f"{owner}/{slug}", version, body)
+
+
+def download_dataset(platform: Platform, body: Body) -> Response:
+    ask, world = platform.ledger.ask, platform.ledger.world
+    owner, slug = _dataset_name(body)
+    dataset = ask(world.dataset, owner=owner, slug=slug)
+    version = ask(
+        world.dataset_version, owner=owner, slug=slug, number=body.number("datasetVersionNumber")
+    )
+    name = body.text("fileName")
+    if name and name not in {file.name for file in version.files}:
+        raise Refusal(404, f"File '{name}' was not found")
+    expires_at = world.now + world.settings.output_url_seconds
+    url = platform.links.dataset(dataset.dataset_id, version.number, name, expires_at)
+    return RedirectResponse(url, 302)
+
+
+def start_blob_upload(platform: Platform, body: Body) -> Json:
+    upload = platform.ledger.do(
+        platform.ledger.world.start_upload,
+        name=body.text("name"),
+        size_bytes=body.number("contentLength"),
+    )
+    return wire.upload_started(upload, platform.links.base_url)
+
+
+def introspect_token(platform: Platform, body: Body) -> Json:
+    if not platform.account.knows(body.text("token")):
+        return {}
+    return {"active": True, "username": platform.account.username, "userId": USER_ID}
+
+
+METHODS: Mapping[str, Handler] = {
+    "kernels.KernelsApiService/SaveKernel": save_kernel,
+    "kernels.KernelsApiService/GetKernel": get_kernel,
+    "kernels.KernelsApiService/ListKernels": list_kernels,
+    "kernels.KernelsApiService/ListKernelFiles": list_kernel_files,
+    "kernels.KernelsApiService/GetKernelSessionStatus": get_kernel_session_status,
+    "kernels.KernelsApiService/ListKernelSessionOutput": list_kernel_session_output,
+    "kernels.KernelsApiService/DownloadKernelOutput": download_kernel_output,
+    "kernels.KernelsApiService/GetKernelSessionLogsStream": get_kernel_session_logs_stream,
+    "kernels.KernelsApiService/GetAcceleratorQuotaStatistics": get_accelerator_quota_statistics,
+    "datasets.DatasetApiService/CreateDataset": create_dataset,
+    "datasets.DatasetApiService/CreateDatasetVersion": create_dataset_version,
+    "datasets.DatasetApiService/GetDataset": get_dataset,
+    "datasets.DatasetApiService/GetDatasetStatus": get_dataset_status,
+    "datasets.DatasetApiService/GetDatasetMetadata": get_dataset_metadata,
+    "datasets.DatasetApiService/ListDatasets": list_datasets,
+    "datasets.DatasetApiService/ListDatasetFiles": list_dataset_files,
+    "datasets.DatasetApiService/DownloadDataset": download_dataset,
+    "blobs.BlobApiService/StartBlobUpload": start_blob_upload,
+    "security.OAuthService/IntrospectToken": introspect_token,
+}
+
+
+def _session(platform: Platform, body: Body) -> Session:
+    return platform.ledger.ask(
+        platform.ledger.world.session,
+        owner=body.text("userName"),
+        slug=body.text("kernelSlug"),
+        label=body.text("versionLabel"),
+    )
+
+
+def _dataset_name(body: Body) -> tuple[str, str]:
+    return body.text("ownerSlug"), body.text("datasetSlug")
+
+
+def _output_url(platform: Platform, session: Session, file: File) -> str:
+    world = platform.ledger.world
+    expires_at = world.now + world.settings.output_url_seconds
+    return platform.links.output(session.session_id, file.name, expires_at)

@@ -1,0 +1,194 @@
+"""Host sessions as processes: prepare a folder, launch a supervisor, collect what it left.
+
+A session's folder is all there is to know about it, so a server that starts again goes on with
+the sessions it finds. Whether a supervisor lives is told by a file lock that dies with it.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orchestrator
+from orchestrator.emulator.blobs import Blobs
+from orchestrator.emulator.records import Ending, File, KernelVersion, Session
+from orchestrator.emulator.runner import Result, Spec
+
+_READ_ONLY = stat.S_IRUSR | stat.S_IXUSR
+_PACKAGE_ROOT = Path(orchestrator.__path__[0]).parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a session left, with its bytes already among the blobs."""
+
+    ending: Ending
+    files: tuple[File, ...]
+    log_key: str
+    ended_at: float
+
+
+class Host:
+    """The machine room: one folder for each open session."""
+
+    def __init__(self, folder: Path, blobs: Blobs, on_exit: Callable[[], object]) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._on_exit = on_exit
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def folder(self, session_id: int) -> Path:
+        return self._folder / str(session_id)
+
+    def has_launched(self, session_id: int) -> bool:
+        return (self.folder(session_id) / "alive").exists()
+
+    def launch(self, session: Session, version: KernelVersion) -> None:
+        """Start the session's supervisor; what an interrupted attempt left is discarded."""
+        folder = self.folder(session.session_id)
+        discard(folder)
+        for name in ("src", "input", "working"):
+            (folder / name).mkdir(parents=True)
+        is_notebook = version.push.kernel_type == "notebook"
+        spec = Spec(
+            session_id=session.session_id,
+            source="notebook.ipynb" if is_notebook else "script.py",
+            kernel_type=version.push.kernel_type,
+            language=version.push.language,
+            limit_seconds=session.limit_seconds,
+            started_at=time.time(),
+        )
+        (folder / "src" / spec.source).write_text(version.push.source, encoding="utf-8")
+        (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
+        self._mount(session, folder / "input")
+        self._spawn(folder)
+
+    def give_up(self, session_id: int, reason: str) -> None:
+        """Leave a session that could not be launched as one that vanished, with a log."""
+        entry = {"stream_name": "stderr", "time": 0.0, "data": f"{reason}\n"}
+        self.folder(session_id).mkdir(parents=True, exist_ok=True)
+        log = self.folder(session_id) / "log.jsonl"
+        log.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+
+    def _mount(self, session: Session, inputs: Path) -> None:
+        for mount in session.mounts:
+            for file in mount.files:
+                self._blobs.lend(file.key, inputs / mount.path / file.name)
+            (inputs / mount.path).mkdir(parents=True, exist_ok=True)
+        for path, _, _ in os.walk(inputs):
+            os.chmod(path, _READ_ONLY)
+
+    def _spawn(self, folder: Path) -> None:
+        with (folder / "alive").open("w") as lock, (folder / "supervisor.log").open("w") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: held until the supervisor is gone
+            supervisor = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.emulator.runner", str(folder)],
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(_PACKAGE_ROOT)},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+        threading.Thread(target=self._await_exit, args=(supervisor,), daemon=True).start()
+
+    def _await_exit(self, supervisor: subprocess.Popen[bytes]) -> None:
+        supervisor.wait()
+        self._on_exit()
+
+    def is_alive(self, session_id: int) -> bool:
+        with (self.folder(session_id) / "alive").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def terminate(self, session_id: int) -> None:
+        """Ask the supervisor to kill the session; it reports the ending as usual."""
+        pid_file = self.folder(session_id) / "supervisor.pid"
+        if pid_file.exists() and self.is_alive(session_id):
+            os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
+
+    def collect(self, session_id: int) -> Report:
+        """Store the outputs and the log of a session that has ended; safe to call again."""
+        folder = self.folder(session_id)
+        result_path = folder / "result.json"
+        if not result_path.exists():
+            return Report(Ending.VANISHED, (), self._store_log(session_id), time.time())
+        result = Result(**json.loads(result_path.read_text(encoding="utf-8")))
+        files = []
+        for index, (name, path) in enumerate(_outputs(folder)):
+            key = f"output-{session_id}-{index:05d}"
+            files.append(File(name, key, self._blobs.adopt(path, key)))
+        ending = Ending(result.ending)
+        return Report(ending, tuple(files), self._store_log(session_id), result.ended_at)
+
+    def discard(self, session_id: int) -> None:
+        discard(self.folder(session_id))
+
+    def log_lines(self, session_id: int) -> "LogFollower":
+        return LogFollower(self.folder(session_id) / "log.jsonl")
+
+    def _store_log(self, session_id: int) -> str:
+        """The log as Kaggle keeps it: one JSON array."""
+        key = f"log-{session_id}"
+        draft = self.folder(session_id) / "log.json"
+        with draft.open("w", encoding="utf-8") as target:
+            separator = "["
+            for line in LogFollower(self.folder(session_id) / "log.jsonl").new_lines():
+                target.write(separator + line)
+                separator = "\n,"
+            target.write("\n]" if separator != "[" else "[]")
+        self._blobs.adopt(draft, key)
+        return key
+
+
+class LogFollower:
+    """Reads a growing log, whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new_lines(self) -> Iterator[str]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                yield line.decode("utf-8").rstrip("\n")
+
+
+def discard(folder: Path) -> None:
+    """Remove a session's folder, read-only inputs and all."""
+    if not folder.exists():
+        return
+    for path, _, _ in os.walk(folder):
+        os.chmod(path, stat.S_IRWXU)
+    shutil.rmtree(folder)
+
+
+def _outputs(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every regular file the session left, by its name among the outputs."""
+    executed = folder / "src" / "__notebook__.ipynb"
+    if executed.exists():
+        yield executed.name, executed
+    working = folder / "working"
+    for path in sorted(working.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            name = path.relative_to(working).as_posix()
+            yield name.encode("utf-8", "replace").decode("utf-8"), path

@@ -1,0 +1,242 @@
+"""Local Kaggle as a server: threads and lifetime. Rules are in world.py, routes in routes.py.
+
+Listens on loopback only. The state folder holds everything:
+
+    world.jsonl   every operation, replayed at the next start
+    blobs/        the bytes of outputs, logs and dataset files
+    sessions/     one folder for each open session
+    scratch/      parts of uploads, bundles for download
+    account.json  the credentials it issued, readable by the owner only
+    server.json   where it listens, while it runs
+"""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import uvicorn
+
+from orchestrator.emulator.accounts import load_account
+from orchestrator.emulator.blobs import Blobs
+from orchestrator.emulator.faults import CuttableProtocol, Fault, FaultPlan, FaultyApp
+from orchestrator.emulator.hosting import Host
+from orchestrator.emulator.ledger import Ledger
+from orchestrator.emulator.links import Links
+from orchestrator.emulator.platform import Platform
+from orchestrator.emulator.records import Session
+from orchestrator.emulator.routes import application
+from orchestrator.emulator.settings import Settings
+
+__all__ = ["Fault", "LocalKaggle", "PortTaken", "Settings", "StateLocked"]
+
+_LOOK_AGAIN_SECONDS = 0.2  # for sessions whose supervisor is not our child
+
+
+class PortTaken(OSError):
+    """Another program listens on the port that was asked for."""
+
+
+class StateLocked(RuntimeError):
+    """Another local Kaggle is using the state folder."""
+
+
+class LocalKaggle:
+    """One local Kaggle, listening from construction to `close`.
+
+    Sessions go on when it closes, unless told otherwise; the next one on the same state
+    folder takes them over.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        port: int = 0,
+        settings: Settings = Settings(),  # noqa: B008
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        state_dir = state_dir.resolve()
+        state_dir.mkdir(parents=True, exist_ok=True)
+        self._server_file = state_dir / "server.json"
+        self._lock = _lock_state(state_dir / "lock")
+        try:
+            listener = _listen(port)
+        except PortTaken:
+            self._lock.close()
+            raise
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.platform = _platform(state_dir, self.url, settings, FaultPlan(faults))
+        self.faults = self.platform.faults
+        self.username = settings.username
+        self.token = self.platform.account.token
+        self.key = self.platform.account.key
+        self._http = uvicorn.Server(
+            uvicorn.Config(
+                FaultyApp(application(self.platform), self.faults),
+                http=CuttableProtocol,
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_level="critical",
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._threads = [
+            threading.Thread(target=self._http.run, args=([listener],), name="local-kaggle-http"),
+            threading.Thread(target=self._keep_sessions, name="local-kaggle-sessions"),
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._server_file.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
+
+    def __enter__(self) -> "LocalKaggle":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def state(self) -> dict[str, Any]:
+        """The ground truth, for tests."""
+        return self.platform.ledger.ask(self.platform.ledger.world.dump)
+
+    def close(self, kill_sessions: bool = False) -> None:
+        """Stop listening; with `kill_sessions` cancel what runs, otherwise let it go on."""
+        if self.platform.closing.is_set():
+            return
+        if kill_sessions:
+            self._cancel_all()
+        self.platform.closing.set()
+        self.platform.wake.set()
+        self._http.should_exit = True
+        for thread in self._threads:
+            thread.join()
+        self._server_file.unlink(missing_ok=True)
+        self.platform.ledger.close()
+        self._lock.close()
+
+    def _cancel_all(self) -> None:
+        """Ask every supervisor to end its session, and wait until the world knows that it did."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            running = [s for s in self._open_sessions() if s.started_at is not None]
+            if not running:
+                return
+            for session in running:
+                if self.platform.host.has_launched(session.session_id):
+                    self.platform.host.terminate(session.session_id)
+            time.sleep(0.05)
+
+    def _open_sessions(self) -> list[Session]:
+        world = self.platform.ledger.world
+        return [session for session in self.platform.ledger.ask(world.sessions) if session.is_open]
+
+    def _keep_sessions(self) -> None:
+        """Start, launch and collect sessions until the server closes."""
+        while not self.platform.closing.is_set():
+            self.platform.wake.clear()
+            keep_sessions(self.platform)
+            self.platform.wake.wait(self._patience_seconds())
+
+    def _patience_seconds(self) -> float | None:
+        """How long nothing can happen that nobody tells us of."""
+        ledger = self.platform.ledger
+        if any(session.started_at is not None for session in self._open_sessions()):
+            return _LOOK_AGAIN_SECONDS
+        due_at = ledger.ask(ledger.world.next_due_at)
+        return None if due_at is None else max(0.0, due_at - ledger.world.now)
+
+
+def keep_sessions(platform: Platform) -> None:
+    """One turn: start what is due, launch what has not been, collect what has ended."""
+    ask, do, world = platform.ledger.ask, platform.ledger.do, platform.ledger.world
+    for session in ask(world.due_sessions):
+        do(world.start_session, session_id=session.session_id)
+    for session in ask(world.sessions):
+        if not session.is_open or session.started_at is None:
+            continue
+        if not platform.host.has_launched(session.session_id):
+            _launch(platform, session)
+        elif not platform.host.is_alive(session.session_id):
+            _collect(platform, session.session_id)
+
+
+def _launch(platform: Platform, session: Session) -> None:
+    version = platform.ledger.ask(
+        platform.ledger.world.kernel_version,
+        owner=session.owner,
+        slug=session.slug,
+        label=f"v{session.version}",
+    )
+    try:
+        platform.host.launch(session, version)
+    except OSError as error:  # the disk is full, or a blob is gone: Kaggle loses machines too
+        platform.host.give_up(session.session_id, f"Local Kaggle could not start it: {error}")
+        _collect(platform, session.session_id)
+
+
+def _collect(platform: Platform, session_id: int) -> None:
+    report = platform.host.collect(session_id)
+    platform.ledger.do(
+        platform.ledger.world.end_session,
+        session_id=session_id,
+        ending=report.ending,
+        files=report.files,
+        log_key=report.log_key,
+        ended_at=report.ended_at,
+    )
+    platform.host.discard(session_id)
+
+
+def _platform(state_dir: Path, url: str, settings: Settings, faults: FaultPlan) -> Platform:
+    account = load_account(state_dir / "account.json", settings.username)
+    blobs = Blobs(state_dir / "blobs")
+    (state_dir / "scratch").mkdir(exist_ok=True)
+    wake = threading.Event()
+    return Platform(
+        ledger=Ledger(state_dir / "world.jsonl", settings),
+        blobs=blobs,
+        host=Host(state_dir / "sessions", blobs, on_exit=wake.set),
+        account=account,
+        links=Links(account.link_secret, url),
+        faults=faults,
+        scratch=state_dir / "scratch",
+        wake=wake,
+        closing=threading.Event(),
+    )
+
+
+def _lock_state(path: Path) -> IO[str]:
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StateLocked(
+            f"another local Kaggle is using {path.parent}; stop it or choose another folder"
+        ) from None
+    return lock
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            error.errno, f"port {port} on 127.0.0.1 is taken; choose another, or 0 for any"
+        ) from error
+    return listener

@@ -1,0 +1,107 @@
+"""The engine: one tick makes all the progress that is possible without waiting.
+
+It never sleeps. `run` sleeps between ticks, `kchain tick` exits between them, and a crash
+between any two lines is the same to it as either: the journal tells where to go on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from orchestrator.clock import Clock
+from orchestrator.config import Settings
+from orchestrator.errors import ConfigError
+from orchestrator.files import Files
+from orchestrator.journal import Journal
+from orchestrator.kaggle.port import Kaggle
+from orchestrator.kernel import Template
+from orchestrator.machine import TERMINAL, Kind, Phase, State
+from orchestrator.phases import collect, launch, publish
+from orchestrator.phases.context import Context, Wake
+
+STEPS: dict[Phase, Callable[[Context], Wake]] = {
+    Phase.UNBOUND: launch.bind,
+    Phase.IDLE: launch.idle,
+    Phase.PUSHING: launch.pushing,
+    Phase.PUSH_UNKNOWN: launch.push_unknown,
+    Phase.LIVE: launch.live,
+    Phase.ENDED: collect.ended,
+    Phase.VERIFIED: publish.verified,
+    Phase.PUBLISHING: publish.publishing,
+    Phase.PUBLISH_UNKNOWN: publish.publish_unknown,
+    Phase.PUBLISHED: publish.published,
+}
+
+
+def tick(  # noqa: PLR0913 - the engine's seam: every part of the world it may touch
+    settings: Settings,
+    journal: Journal,
+    kaggle: Kaggle,
+    files: Files,
+    clock: Clock,
+    rng: random.Random,
+    *,
+    endpoint: str,
+    template: Template = None,
+) -> float | None:
+    """Go on until the chain is done, halted or has to wait.
+
+    Returns:
+        The Unix time at which the next tick makes sense; None when the chain is done or halted.
+
+    Raises:
+        ConfigError: the configuration points elsewhere than where this chain is bound to.
+        JournalConflict: another controller is driving the same chain.
+    """
+    context = Context(settings, template, endpoint, journal, kaggle, files, clock, rng)
+    _check_binding(context)
+    _reopen(context)
+    while journal.state.phase not in TERMINAL:
+        state = journal.state
+        if clock.now() < state.wait_until:
+            return state.wait_until
+        wake = STEPS[state.phase](context)
+        if wake is not None and wake > clock.now():
+            return wake
+        assert wake is not None or journal.state.seq > state.seq, f"no progress in {state.phase}"
+    return None
+
+
+def retry(journal: Journal) -> State:
+    """Let a halted chain go on from where it halted; a chain that is not halted is left alone."""
+    if journal.state.phase is Phase.HALTED:
+        return journal.append(Kind.RETRIED)
+    return journal.state
+
+
+def _reopen(context: Context) -> None:
+    """A finished chain goes on when more sessions are asked for than it has."""
+    state = context.state
+    complete = state.head is not None and state.head.checkpoint.training_complete
+    wanted = state.heads < context.settings.chain.sessions
+    if state.phase is Phase.DONE and wanted and not complete:
+        context.journal.append(Kind.REOPENED)
+
+
+def _check_binding(context: Context) -> None:
+    binding = context.state.binding
+    if binding is None:
+        return
+    settings = context.settings
+    for name, bound, asked in (
+        ("endpoint", binding.endpoint, context.endpoint),
+        ("kernel", binding.kernel, settings.kernel_slug),
+        ("dataset", binding.dataset, settings.dataset_slug),
+    ):
+        if bound != asked:
+            raise ConfigError(
+                f"chain {settings.chain.name!r} is bound to {name} {bound}, not {asked};"
+                " give a new chain its own name"
+            )
+    owner = context.kaggle.identity()
+    if isinstance(owner, str) and owner != binding.owner:
+        raise ConfigError(
+            f"the credential is {owner}'s, chain {settings.chain.name!r} belongs to"
+            f" {binding.owner}; use that account's credential"
+        )

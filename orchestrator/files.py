@@ -1,0 +1,190 @@
+"""The one door to the local disk that matters: what a chain keeps beside its journal.
+
+    <state>/store/<manifest sha256>/   verified checkpoints with their manifest, never changed
+    <state>/incoming/<token>/          one download attempt, new for every attempt
+    <state>/staging/<token>/           what one publication uploads, new for every attempt
+
+A file gets its final name only after its bytes are flushed; a folder is promoted by one rename.
+Names come from outside, so they are checked before they touch the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.errors import CheckpointError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10))})
+_CHUNK_BYTES = 1 << 20
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it is safe as a file name anywhere; raise CheckpointError if not."""
+    if (
+        not _NAME.fullmatch(name)
+        or name.endswith(".")
+        or name.split(".", maxsplit=1)[0].lower() in _RESERVED
+    ):
+        raise CheckpointError(f"refused file name {name!r}")
+    return name
+
+
+class Partial:
+    """A file that is still arriving: a `port.Sink`. It may hold bytes of a broken attempt."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        self._file = os.fdopen(os.open(path, flags, 0o600), "r+b")
+        self._file.seek(0, os.SEEK_END)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.tell()
+
+    def write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+
+    def restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if kind is None:
+                _flush(self._file.fileno())
+
+
+class Files:
+    """Everything the engine does to the disk, below one state folder."""
+
+    def __init__(self, state_dir: Path, output_dir: Path) -> None:
+        self.state_dir, self.output_dir = state_dir, output_dir
+        for folder in ("store", "incoming", "staging"):
+            (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def free_bytes(self) -> int:
+        """Return the space left where checkpoints are kept."""
+        return shutil.disk_usage(self.state_dir).free
+
+    def incoming(self, token: str) -> Path:
+        """Return the folder of one download attempt, with `final_model/` below it."""
+        folder = self.state_dir / "incoming" / check_name(token)
+        (folder / "final_model").mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def partial(self, folder: Path, name: str) -> Partial:
+        """Open a file of a download attempt for writing, where it stands."""
+        return Partial(_inside(folder, name))
+
+    def read(self, folder: Path, name: str, limit_bytes: int) -> bytes:
+        """Read a whole small file."""
+        path = _inside(folder, name)
+        if path.stat().st_size > limit_bytes:
+            raise CheckpointError(f"{name} is larger than {limit_bytes} bytes")
+        return path.read_bytes()
+
+    def size_bytes(self, folder: Path, name: str) -> int | None:
+        """Return a file's size, None where there is no such file."""
+        path = _inside(folder, name)
+        return path.stat().st_size if path.is_file() else None
+
+    def sha256(self, folder: Path, name: str) -> str:
+        """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+        with _inside(folder, name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def discard(self, folder: Path, name: str) -> None:
+        """Remove one file of a download attempt, so that it is fetched anew."""
+        _inside(folder, name).unlink(missing_ok=True)
+
+    def promote(self, folder: Path, manifest_sha256: str, names: Iterable[str]) -> Path:
+        """Move verified files of an attempt into the store, together or not at all."""
+        final = self.stored(manifest_sha256)
+        if not final.is_dir():
+            ready = folder / "verified"
+            shutil.rmtree(ready, ignore_errors=True)  # a promotion that died half way
+            ready.mkdir(mode=0o700)
+            for name in names:
+                target = _inside(ready, name)
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                os.link(_inside(folder, name), target)
+            _flush_folder(ready)
+            ready.rename(final)
+            _flush_folder(final.parent)
+        shutil.rmtree(folder, ignore_errors=True)
+        return final
+
+    def stored(self, manifest_sha256: str) -> Path:
+        """Return the store's folder of one verified checkpoint, whether it exists or not."""
+        return self.state_dir / "store" / check_name(manifest_sha256)
+
+    def stage(self, token: str, manifest_sha256: str, names: Iterable[str]) -> Path:
+        """Make a new folder with exactly these files of the store; remove older stagings."""
+        for old in (self.state_dir / "staging").iterdir():
+            shutil.rmtree(old)
+        folder = self.state_dir / "staging" / check_name(token)
+        folder.mkdir(mode=0o700)
+        for name in names:
+            os.link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
+        return folder
+
+    def deliver(self, manifest_sha256: str) -> None:
+        """Copy what the user wants to hold into the output folder, each file by one rename."""
+        source = self.stored(manifest_sha256)
+        kept = set()
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                name = path.relative_to(source)
+                _replace_copy(path, self.output_dir / name)
+                kept.add(name.name)
+        for stale in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
+            if stale.name not in kept:
+                stale.unlink()
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of `name` (at most one folder deep) below `folder`, checked."""
+    parts = name.split("/")
+    if len(parts) > 2:
+        raise CheckpointError(f"refused file name {name!r}")
+    return folder.joinpath(*(check_name(part) for part in parts))
+
+
+def _replace_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.unlink(missing_ok=True)
+    with source.open("rb") as reader, temporary.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+        writer.flush()
+        _flush(writer.fileno())
+    temporary.replace(target)
+    _flush_folder(target.parent)
+
+
+def _flush(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,213 @@
+"""Owns one worker process: starts it confined, talks to it with deadlines, kills it.
+
+A call ends as an `Answer`: a result, an error described by the worker, or silence (deadline
+passed, or the process died). `sent` tells whether a request that changes Kaggle may have left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orchestrator
+
+WORKER_COMMAND = (sys.executable, "-m", "orchestrator.kaggle.worker")
+START_SECONDS = 60.0
+_CAPTURED_LINES = 200
+_SECRET = re.compile(
+    r"(KGAT_|Bearer |Basic |[?&](?:X-Goog-[A-Za-z-]+|upload_id|Signature|token|key)=)[^\s&'\"]+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One credential, as the file the client would read it from. Never printed."""
+
+    source: str  # where it was found, for people
+    file: str
+    content: str
+
+    def __repr__(self) -> str:
+        return f"Credential(source={self.source!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a call ended. `error` is the worker's description, None after a result or silence."""
+
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    silent: bool = False
+    sent: bool = False
+
+
+class Child:
+    """A worker process, started at the first call and again after it had to be killed."""
+
+    def __init__(
+        self, endpoint: str, credential: Credential, *, command: Sequence[str] = WORKER_COMMAND
+    ) -> None:
+        self._endpoint, self._credential, self._command = endpoint, credential, tuple(command)
+        self._process: subprocess.Popen[str] | None = None
+        self._home: Path | None = None
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._captured: deque[str] = deque(maxlen=_CAPTURED_LINES)
+        self._calls = 0
+        self.greeting: Answer | None = None
+
+    def call(self, verb: str, args: Mapping[str, Any], deadline_seconds: float) -> Answer:
+        """Make one call; afterwards the process is idle, or dead."""
+        if not self._is_started():
+            return self._failed_start()
+        self._calls += 1
+        message = json.dumps({"id": self._calls, "verb": verb, "args": dict(args)})
+        try:
+            self._write(message)
+        except OSError:
+            self.kill()
+            return Answer(silent=True)
+        answer = self._receive(self._calls, time.monotonic() + deadline_seconds)
+        if answer.silent:
+            self.kill()
+        return answer
+
+    def stream(self, verb: str, args: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the lines of a call until it ends or the process is killed."""
+        if not self._is_started():
+            return
+        self._calls += 1
+        self._write(json.dumps({"id": self._calls, "verb": verb, "args": dict(args)}))
+        while (text := self._lines.get()) is not None:
+            message = json.loads(text)
+            if "line" not in message:
+                return
+            yield message["line"]
+
+    @property
+    def captured(self) -> str:
+        """What the client printed, redacted."""
+        return redact("".join(self._captured))
+
+    def kill(self) -> None:
+        """End the process group at once and remove its private folder."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # it may be gone already
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                _close_quietly(pipe)
+            self._process = None
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
+
+    def _is_started(self) -> bool:
+        if self._process is not None and self._process.poll() is None:
+            return True
+        self.kill()
+        self._start()
+        self.greeting = self._receive(0, time.monotonic() + START_SECONDS)
+        if self.greeting.result is None:
+            self.kill()
+            return False
+        return True
+
+    def _failed_start(self) -> Answer:
+        assert self.greeting is not None
+        return Answer(error=self.greeting.error, silent=self.greeting.silent)
+
+    def _start(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="kchain-worker-"))
+        (self._home / "tmp").mkdir(mode=0o700)
+        self._lines = queue.Queue()
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=self._home,
+            env=_environment(self._home),
+            start_new_session=True,
+        )
+        for target in (self._read_answers, self._read_prints):
+            threading.Thread(target=target, args=(self._process, self._lines), daemon=True).start()
+        credential = {"file": self._credential.file, "content": self._credential.content}
+        with contextlib.suppress(OSError):  # it died at once; _receive sees its output end
+            self._write(json.dumps({"endpoint": self._endpoint, "credential": credential}))
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _receive(self, call: int, deadline: float) -> Answer:
+        sent = False
+        while True:
+            try:
+                text = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return Answer(silent=True, sent=sent)
+            if text is None:
+                return Answer(silent=True, sent=sent)
+            message = json.loads(text)
+            if message["id"] != call:
+                continue
+            if message.get("sending"):
+                sent = True
+                continue
+            return Answer(result=message.get("result"), error=message.get("error"), sent=sent)
+
+    @staticmethod
+    def _read_answers(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed by kill()
+            for line in process.stdout:
+                lines.put(line)
+        lines.put(None)
+
+    def _read_prints(self, process: subprocess.Popen[str], _lines: object) -> None:
+        assert process.stderr is not None
+        with contextlib.suppress(ValueError):  # closed by kill()
+            self._captured.extend(line[:2000] for line in process.stderr)
+
+
+def redact(text: str) -> str:
+    """Blank out tokens, credentials and the secret parts of signed URLs."""
+    return _SECRET.sub(r"\1[redacted]", text)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Everything the child may know: an allow-list, built from nothing."""
+    return {
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "PATH": os.defpath,
+        "PYTHONPATH": str(Path(orchestrator.__file__).parent.parent),
+        "PYTHONUTF8": "1",
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def _close_quietly(pipe: Any) -> None:
+    with contextlib.suppress(OSError):  # its reader is gone; nothing is lost
+        pipe.close()

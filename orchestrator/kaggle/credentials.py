@@ -1,0 +1,71 @@
+"""Finds the user's Kaggle credential: one kind, in the official client's own order.
+
+The files are read, never written; the client gets a copy in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator.errors import ConfigError
+from orchestrator.kaggle.child import Credential
+
+HELP = (
+    "create a token at https://www.kaggle.com/settings (API, Generate New Token) and save it as"
+    " ~/.kaggle/access_token, or put kaggle.json there"
+)
+
+
+def find(environ: Mapping[str, str], home: Path) -> Credential:
+    """Return the first credential there is.
+
+    Raises:
+        ConfigError: there is none, or the first one found cannot be used.
+    """
+    for credential in _candidates(environ, home):
+        return credential
+    raise ConfigError(f"no Kaggle credential was found; {HELP}")
+
+
+def from_token(token: str, source: str) -> Credential:
+    """Return a credential for an API token."""
+    return Credential(source, "access_token", token.strip())
+
+
+def from_key(username: str, key: str, source: str) -> Credential:
+    """Return a credential for a user name with a legacy API key."""
+    return Credential(source, "kaggle.json", json.dumps({"username": username, "key": key}))
+
+
+def _candidates(environ: Mapping[str, str], home: Path) -> Iterator[Credential]:
+    folder = Path(environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
+    if token := environ.get("KAGGLE_API_TOKEN", "").strip():
+        path = Path(token)
+        is_path = len(token) < 256 and path.is_file()
+        yield from_token(_read(path) if is_path else token, "KAGGLE_API_TOKEN")
+    for name in ("access_token", "access_token.txt"):
+        if (path := folder / name).is_file() and (token := _read(path).strip()):
+            yield from_token(token, str(path))
+    if environ.get("KAGGLE_USERNAME") and environ.get("KAGGLE_KEY"):
+        yield from_key(environ["KAGGLE_USERNAME"], environ["KAGGLE_KEY"], "KAGGLE_USERNAME")
+    if (path := folder / "kaggle.json").is_file():
+        yield _from_kaggle_json(path)
+    if (path := folder / "credentials.json").is_file():
+        yield Credential(str(path), "credentials.json", _read(path))
+
+
+def _from_kaggle_json(path: Path) -> Credential:
+    try:
+        body = json.loads(_read(path))
+        return from_key(body["username"], body["key"], str(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} holds no user name and key; {HELP}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the credential {path} cannot be read: {error}") from error

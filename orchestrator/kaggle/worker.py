@@ -1,0 +1,191 @@
+"""The child process in which Kaggle's official client runs.
+
+The client authenticates on import, prints, exits, retries mutations and has no timeouts. Here
+it can do all that without harm: HOME, TMPDIR and environment are private, every call is made
+once, and the parent kills this process when a deadline passes.
+
+Protocol, one JSON document a line. In: first `{"endpoint", "credential"}`, then calls
+`{"id", "verb", "args"}`. Out, on what was standard output before the client could touch it:
+`{"id", "sending": true}` just before a request that changes Kaggle, `{"id", "line"}` for each
+log line of `follow`, and `{"id", "result"}` or `{"id", "error"}` at the end.
+
+When standard input ends, the parent is gone and this process ends at once, whatever it is
+doing: nothing may change Kaggle that no journal is waiting for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import urlsplit
+
+from requests.adapters import HTTPAdapter
+
+if TYPE_CHECKING:
+    from orchestrator.kaggle.client import Client
+
+CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 10, 60
+_MESSAGE_LIMIT = 400  # characters of a foreign message that are passed on
+
+
+def main() -> None:
+    """Serve calls until standard input ends."""
+    answers = _take_stdout()
+    hello = json.loads(sys.stdin.readline())
+    _confine(hello["endpoint"])
+    _place_credential(hello["credential"])
+    calls = _read_calls()
+    try:
+        from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
+
+        client = Client(hello["endpoint"])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the client may raise anything
+        _say(answers, {"id": 0, "error": _describe(error)})
+        return
+    _say(answers, {"id": 0, "result": {"username": client.username}})
+    while True:
+        _serve(client, calls.get(), answers)
+
+
+def _read_calls() -> queue.Queue[dict[str, Any]]:
+    """Read calls in the background; end the process when the parent is gone."""
+    calls: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            calls.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return calls
+
+
+def _serve(client: Client, call: Mapping[str, Any], answers: TextIO) -> None:
+    def sending() -> None:
+        _say(answers, {"id": call["id"], "sending": True})
+
+    try:
+        if call["verb"] == "follow":
+            for event in client.follow(**call["args"]):
+                _say(answers, {"id": call["id"], "line": event})
+            result: object = None
+        elif call["verb"] in MUTATIONS:
+            result = getattr(client, call["verb"])(sending=sending, **call["args"])
+        else:
+            result = getattr(client, call["verb"])(**call["args"])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported whole to the parent
+        _say(answers, {"id": call["id"], "error": _describe(error)})
+    else:
+        _say(answers, {"id": call["id"], "result": result})
+
+
+MUTATIONS = frozenset({"push", "create_dataset", "publish_version"})
+
+
+def _take_stdout() -> TextIO:
+    """Keep standard output for answers; whatever anybody prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, message: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _confine(endpoint: str) -> None:
+    """Give every request a timeout; with a loopback endpoint, refuse all other hosts."""
+    send = HTTPAdapter.send
+
+    def send_in_time(self: HTTPAdapter, request: Any, *args: Any, **options: Any) -> Any:
+        options["timeout"] = options.get("timeout") or (
+            CONNECT_TIMEOUT_SECONDS,
+            READ_TIMEOUT_SECONDS,
+        )
+        return send(self, request, *args, **options)
+
+    HTTPAdapter.send = send_in_time  # type: ignore[method-assign]
+    if is_loopback(urlsplit(endpoint).hostname):
+        sys.addaudithook(_refuse_other_hosts)
+
+
+def _refuse_other_hosts(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.getaddrinfo" and not is_loopback(args[0]):
+        raise PermissionError(f"refused to look up {args[0]!r}: the endpoint is local")
+    if event == "socket.connect" and isinstance(args[1], tuple) and not is_loopback(args[1][0]):
+        raise PermissionError(f"refused to connect to {args[1][0]!r}: the endpoint is local")
+
+
+def is_loopback(host: object) -> bool:
+    """Tell whether a host name or address can only mean this machine."""
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def _place_credential(credential: Mapping[str, str]) -> None:
+    """Write the one credential into the private HOME, as the client expects to find it."""
+    folder = Path.home() / ".kaggle"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / credential["file"]
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(credential["content"])
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    headers = getattr(response, "headers", None) or {}
+    return {
+        "type": type(error).__name__,
+        "message": (_foreign_message(response) or str(error))[:_MESSAGE_LIMIT],
+        "status": status,
+        "retry_after": headers.get("Retry-After"),
+        "not_sent": _never_connected(error),
+    }
+
+
+def _foreign_message(response: Any) -> str:
+    """Return the `message` that Kaggle put into an error body, in either of its two shapes."""
+    if response is None:
+        return ""
+    try:
+        body = response.json()
+    except ValueError:
+        return f"HTTP {response.status_code} {response.reason}"
+    if not isinstance(body, dict):
+        return f"HTTP {response.status_code}"
+    inner = body.get("error")
+    nested = inner.get("message") if isinstance(inner, dict) else None
+    return str(body.get("message") or nested or f"HTTP {response.status_code}")
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Tell whether the connection itself failed, so that certainly nothing was sent."""
+    names = {"NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ConnectTimeout"}
+    for _depth in range(10):
+        if error is None:
+            return False
+        if type(error).__name__ in names:
+            return True
+        inner = error.args[0] if error.args else None
+        reason = getattr(inner, "reason", None) or inner
+        error = reason if isinstance(reason, BaseException) else error.__cause__
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""From a session that ended to a checkpoint that is here and proven, or a fruitless attempt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator import contract
+from orchestrator.checkpoints import (
+    CHECKPOINT_LIMIT_BYTES,
+    MANIFEST,
+    MANIFEST_LIMIT_BYTES,
+    Expectation,
+    Manifest,
+    as_checkpoint,
+    check_identity,
+    parse_manifest,
+    verify_file,
+)
+from orchestrator.errors import CheckpointError
+from orchestrator.kaggle.port import Gone, OutputFile, Unreadable
+from orchestrator.machine import Kind, Push
+from orchestrator.phases.context import Context, Stop, Wake
+
+VERDICT = "session.json"
+FOLDER = "checkpoints/"
+FRESH_DOWNLOADS = 3  # before a file that does not verify counts as wrong on Kaggle's side too
+ROOM_FACTOR = 3  # times the download's size that must be free before it begins
+
+
+def ended(context: Context) -> Wake:
+    """ENDED: fetch what the session left, verify it, and keep it; or count the attempt lost."""
+    push = _push(context)
+    if push.doomed:
+        return _fruitless(context, "rejected", push.doomed)
+    listed = _list(context, push)
+    if isinstance(listed, Stop):
+        return listed.wake
+    try:
+        return _collect(context, push, listed)
+    except CheckpointError as error:
+        if not _is_listing_stable(context, push, listed):
+            return context.clock.now() + context.settings.timing.read_gap_seconds
+        return _fruitless(context, error.reason, str(error))
+
+
+def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> Wake:
+    folder = context.files.incoming(push.token)
+    expected = _expectation(context, push)
+    verdict = _verdict(context, folder, listed, expected)
+    if isinstance(verdict, Stop):
+        return verdict.wake
+    if verdict and verdict["outcome"] == "refused":
+        return _fruitless(context, verdict["reason"] or "refused", verdict["detail"])
+    if FOLDER + MANIFEST not in listed:
+        raise _without_checkpoint(push, verdict)
+    content = _small(context, folder, listed[FOLDER + MANIFEST], MANIFEST)
+    if isinstance(content, Stop):
+        return content.wake
+    manifest = parse_manifest(content, expected)
+    if stop := _fetch_files(context, push, folder, manifest):
+        return stop.wake
+    context.files.promote(folder, manifest.sha256, [*manifest.wanted, MANIFEST])
+    checkpoint = as_checkpoint(manifest, verdict)
+    context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body())
+    return None
+
+
+def _list(context: Context, push: Push) -> dict[str, OutputFile] | Stop:
+    slug = context.settings.kernel_slug
+    assert push.version is not None
+    answer = context.kaggle.outputs(slug, push.version)
+    if isinstance(answer, Unreadable | Gone):
+        return Stop(context.unreadable(f"the output of {slug} version {push.version}", answer))
+    return {file.name: file for file in answer}
+
+
+def _verdict(
+    context: Context, folder: Path, listed: Mapping[str, OutputFile], expected: Expectation
+) -> Mapping[str, Any] | Stop | None:
+    """Return the session's own word about how it ended; None if it left none."""
+    if VERDICT not in listed:
+        return None
+    content = _small(context, folder, listed[VERDICT], VERDICT)
+    if isinstance(content, Stop):
+        return content
+    body = contract.parse("verdict", content)
+    check_identity("verdict", body, expected)
+    return body
+
+
+def _small(context: Context, folder: Path, file: OutputFile, name: str) -> bytes | Stop:
+    """Fetch one of the session's own documents, always anew."""
+    context.files.discard(folder, name)
+    with context.files.partial(folder, name) as sink:
+        answer = context.kaggle.download(file, sink, MANIFEST_LIMIT_BYTES)
+    if isinstance(answer, Unreadable | Gone):
+        return Stop(context.unreadable(name, answer))
+    return context.files.read(folder, name, MANIFEST_LIMIT_BYTES)
+
+
+def _fetch_files(context: Context, push: Push, folder: Path, manifest: Manifest) -> Stop | None:
+    """Bring and verify every wanted file. What a broken attempt left is gone on with."""
+    entries = [manifest.entry(name) for name in manifest.wanted]
+    size = sum(entry["bytes"] for entry in entries)
+    if context.files.free_bytes() < ROOM_FACTOR * size:
+        message = f"less than {ROOM_FACTOR * size:,} bytes are free for the next checkpoint"
+        return Stop(context.wait("disk", message, context.settings.timing.retry_seconds))
+    for entry in entries:
+        for attempt in range(1, FRESH_DOWNLOADS + 1):
+            if stop := _fetch(context, push, folder, entry):
+                return stop
+            try:
+                verify_file(context.files, folder, entry)
+                break
+            except CheckpointError:
+                context.files.discard(folder, entry["name"])
+                if attempt == FRESH_DOWNLOADS:
+                    raise
+    return None
+
+
+def _fetch(context: Context, push: Push, folder: Path, entry: Mapping[str, Any]) -> Stop | None:
+    """Download one file by a URL listed this moment: URLs expire."""
+    name = entry["name"]
+    if context.files.size_bytes(folder, name) == entry["bytes"]:
+        return None
+    listed = _list(context, push)
+    if isinstance(listed, Stop):
+        return listed
+    if FOLDER + name not in listed:
+        raise CheckpointError(f"the session's output lacks {name}")
+    limit = min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
+    with context.files.partial(folder, name) as sink:
+        answer = context.kaggle.download(listed[FOLDER + name], sink, limit)
+    if isinstance(answer, Unreadable | Gone):
+        return Stop(context.unreadable(name, answer))
+    return None
+
+
+def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> bool:
+    """Two equal listings some time apart: Kaggle has finished saving what there is."""
+    digest = hashlib.sha256("\n".join(sorted(listed)).encode()).hexdigest()
+    if push.listing != digest:
+        context.journal.append(Kind.OUTPUTS_LISTED, digest=digest, count=len(listed))
+        return False
+    gap = context.settings.timing.read_gap_seconds
+    return context.clock.now() - (push.listed_at or 0.0) >= gap
+
+
+def _without_checkpoint(push: Push, verdict: Mapping[str, Any] | None) -> CheckpointError:
+    if verdict and verdict["detail"]:
+        return CheckpointError(verdict["detail"], verdict["reason"] or verdict["outcome"])
+    said = push.end_message or f"Kaggle's status is {push.end_status}"
+    return CheckpointError(f"the session left no checkpoint; {said}", "no_checkpoint")
+
+
+def _expectation(context: Context, push: Push) -> Expectation:
+    state = context.state
+    return Expectation(
+        chain=context.settings.chain.name,
+        session=state.session,
+        attempt=state.attempt,
+        token=push.token,
+        parent=state.parent,
+    )
+
+
+def _fruitless(context: Context, reason: str, message: str) -> Wake:
+    context.journal.append(Kind.FRUITLESS, reason=reason, message=message)
+    return None
+
+
+def _push(context: Context) -> Push:
+    assert context.state.push is not None
+    return context.state.push

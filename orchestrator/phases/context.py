@@ -1,0 +1,93 @@
+"""What every phase works with, and the few moves they share.
+
+A phase's step returns None after progress (an event was appended) or the Unix time at which
+looking again makes sense.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from dataclasses import dataclass
+
+from orchestrator.clock import Clock
+from orchestrator.config import Settings
+from orchestrator.files import Files
+from orchestrator.journal import Journal
+from orchestrator.kaggle.port import Gone, Kaggle, Refused, Unreadable
+from orchestrator.kernel import Template
+from orchestrator.machine import Kind, State
+
+Wake = float | None
+HEARTBEAT_SECONDS = 3600
+LONGEST_WAIT_SECONDS = 8 * 86_400  # a week's quota and a day; anything longer is a wrong clock
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A check's way of saying: not further now; this is the step's result."""
+
+    wake: Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The engine's seam to the world."""
+
+    settings: Settings
+    template: Template
+    endpoint: str
+    journal: Journal
+    kaggle: Kaggle
+    files: Files
+    clock: Clock
+    rng: random.Random
+
+    @property
+    def state(self) -> State:
+        return self.journal.state
+
+    def new_token(self) -> str:
+        """Return a mark that no push has carried before: 128 random bits."""
+        bits = self.rng.getrandbits(128).to_bytes(16, "big")
+        return "kc1." + base64.b32encode(bits).decode().rstrip("=").lower()
+
+    def poll(self) -> float:
+        """Return when to look again, with a little jitter so that controllers spread out."""
+        return self.clock.now() + self.settings.timing.poll_seconds * self.rng.uniform(0.9, 1.1)
+
+    def wait(self, reason: str, message: str, seconds: float) -> float:
+        """Record why the chain waits and until when; the same words at most once an hour."""
+        now = self.clock.now()
+        until = now + min(seconds, LONGEST_WAIT_SECONDS)
+        known = (self.state.wait_reason, self.state.wait_message) == (reason, message)
+        if not known or now > self.state.wait_until + HEARTBEAT_SECONDS:
+            self.journal.append(Kind.WAITING, reason=reason, message=message, until=until)
+        return until
+
+    def unreadable(self, what: str, answer: Unreadable | Gone) -> float:
+        """Wait after a read that brought nothing: it changes nothing and proves nothing."""
+        reason = answer.trouble.value if isinstance(answer, Unreadable) else "missing"
+        message = f"{what} cannot be read: {answer.message}"
+        return self.wait(reason, message, self.settings.timing.poll_seconds)
+
+    def refused(self, kind: Kind, answer: Refused) -> None:
+        """Record a mutation that certainly did nothing, and when to try again."""
+        seconds = answer.retry_after_seconds or self.settings.timing.retry_seconds
+        until = self.clock.now() + seconds
+        self.journal.append(kind, trouble=answer.trouble.value, message=answer.message, until=until)
+
+    def halt(self, code: str, message: str, **facts: int) -> None:
+        """Stop the chain until a person has looked."""
+        self.journal.append(Kind.HALTED, code=code, message=message, **facts)
+
+    def is_settled(self, sent_at: float | None) -> bool:
+        """Tell whether what was sent must be visible by now, if it ever will be."""
+        return self.clock.now() - (sent_at or 0.0) >= self.settings.timing.settle_seconds
+
+    def absent(self, kind: Kind) -> Wake:
+        """Record one more agreeing read that did not find what was sent; wait for the next."""
+        gap = self.settings.timing.read_gap_seconds
+        if self.clock.now() - self.state.absent_at >= gap:
+            self.journal.append(kind)
+        return self.clock.now() + gap

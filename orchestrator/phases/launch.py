@@ -1,0 +1,276 @@
+"""From IDLE to a session that ended: check that nothing has changed, push once, watch."""
+
+from __future__ import annotations
+
+import hashlib
+
+from orchestrator import kernel, quota
+from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
+from orchestrator.kaggle.port import (
+    Done,
+    Gone,
+    LandedBad,
+    PushRequest,
+    Refused,
+    Unreadable,
+)
+from orchestrator.machine import Head, Kind, Push
+from orchestrator.model import SessionStatus
+from orchestrator.phases.context import Context, Stop, Wake
+
+AGREEING_READS = 3  # how often "not there" must be read before it is believed
+SAME_FAILURES = 2  # the same words twice in a row: a third time would say the same
+
+
+def bind(context: Context) -> Wake:
+    """UNBOUND: the first event ties the chain to endpoint, account and slugs, for ever."""
+    owner = context.kaggle.identity()
+    if isinstance(owner, Unreadable):
+        return context.poll()
+    context.journal.append(
+        Kind.BOUND,
+        endpoint=context.endpoint,
+        owner=owner,
+        kernel=context.settings.kernel_slug,
+        dataset=context.settings.dataset_slug,
+    )
+    return None
+
+
+def idle(context: Context) -> Wake:
+    """IDLE: finish, halt or wait; or write down the intent to push the next session."""
+    for check in (_is_finished, _has_failed, _kernel_is_ours, _dataset_is_ours):
+        if stop := check(context):
+            return stop.wake
+    seconds = _session_seconds(context)
+    if isinstance(seconds, Stop):
+        return seconds.wake
+    state, token = context.state, context.new_token()
+    source = _render(context, token, seconds)
+    context.journal.append(
+        Kind.PUSH_INTENT,
+        token=token,
+        session=state.session,
+        attempt=state.attempt,
+        parent=state.parent.to_body() if state.parent else None,
+        base_version=state.kernel_version,
+        time_budget_seconds=seconds,
+        source_sha256=kernel.source_sha256(source),
+    )
+    return None
+
+
+def pushing(context: Context) -> Wake:
+    """PUSHING: nothing has left yet. Say in the journal that it will, then send it, once."""
+    push = _push(context)
+    source = _render(context, push.token, push.time_budget_seconds)
+    request = PushRequest(
+        kernel=context.settings.kernel_slug,
+        title=context.settings.kernel_slug,
+        source=source,
+        dataset_sources=_dataset_sources(context),
+        machine_shape=context.settings.accelerator.shape,
+        enable_internet=context.settings.kernel.internet,
+        session_timeout_seconds=push.time_budget_seconds,
+    )
+    context.journal.append(Kind.PUSH_SENT)
+    answer = context.kaggle.push(request)
+    if isinstance(answer, Done):
+        context.journal.append(
+            Kind.PUSH_DONE, version=answer.value.version, url=answer.value.url, adopted=False
+        )
+    elif isinstance(answer, Refused):
+        context.refused(Kind.PUSH_REFUSED, answer)
+    elif isinstance(answer, LandedBad):
+        _landed_bad(context, answer)
+    else:
+        context.journal.append(Kind.PUSH_UNCLEAR, message=answer.message)
+    return None
+
+
+def push_unknown(context: Context) -> Wake:
+    """PUSH_UNKNOWN: find out by reading whether our push landed; never push again blindly."""
+    push, slug = _push(context), context.settings.kernel_slug
+    newest = context.kaggle.kernel(slug)
+    if isinstance(newest, Unreadable) or (isinstance(newest, Gone) and push.base_version):
+        return context.unreadable(f"kernel {slug}", newest)
+    current = 0 if isinstance(newest, Gone) else newest.current_version
+    for version in range(push.base_version + 1, current + 1):
+        found = context.kaggle.kernel(slug, version)
+        if isinstance(found, Unreadable | Gone):
+            return context.unreadable(f"kernel {slug} version {version}", found)
+        if kernel.carries(found.source, push.token):
+            context.journal.append(Kind.PUSH_DONE, version=version, url="", adopted=True)
+            return None
+    if not context.is_settled(push.sent_at):
+        return context.poll()
+    if context.state.absent < AGREEING_READS:
+        return context.absent(Kind.PUSH_ABSENT)
+    context.journal.append(Kind.PUSH_GIVEN_UP, message="the push never became visible")
+    return None
+
+
+def live(context: Context) -> Wake:
+    """LIVE: watch version N's session until Kaggle says that it ended."""
+    push, slug = _push(context), context.settings.kernel_slug
+    assert push.version is not None
+    info = context.kaggle.session(slug, push.version)
+    if isinstance(info, Unreadable | Gone):
+        return context.unreadable(f"the session of {slug} version {push.version}", info)
+    if info.status.is_terminal:
+        context.journal.append(
+            Kind.SESSION_ENDED, status=info.status.value, message=info.failure_message
+        )
+        return None
+    if info.status is SessionStatus.RUNNING and push.running_at is None:
+        context.journal.append(Kind.SESSION_SEEN, status=info.status.value)
+    return _overrun(context) or context.poll()
+
+
+def _overrun(context: Context) -> Wake:
+    """After the limit plus grace, doom the session; after as much again, stop waiting for it."""
+    push, grace = _push(context), context.settings.timing.grace_seconds
+    if push.running_at is None:
+        return None
+    late = context.clock.now() - push.running_at - push.time_budget_seconds
+    if late > grace and push.doomed is None:
+        context.journal.append(Kind.SESSION_OVERRUN, message="it ran past its limit")
+    if late > 2 * grace:
+        context.journal.append(
+            Kind.FRUITLESS, reason="overrun", message="the session never ended by itself"
+        )
+        return context.clock.now()
+    return None
+
+
+def _is_finished(context: Context) -> Stop | None:
+    state, planned = context.state, context.settings.chain.sessions
+    if state.head and state.head.checkpoint.training_complete:
+        reason = "training is complete"
+    elif state.heads >= planned:
+        reason = f"all {planned} sessions are done"
+    else:
+        return None
+    context.journal.append(Kind.FINISHED, reason=reason)
+    return Stop(None)
+
+
+def _has_failed(context: Context) -> Stop | None:
+    state, attempts = context.state, context.settings.chain.max_attempts
+    if state.head and state.head.checkpoint.reason == "nonfinite_loss":
+        context.halt(
+            "nonfinite_loss",
+            f"the loss was not finite after step {state.head.checkpoint.step}; lower the"
+            " learning rate, then run with --retry to go on from the last good checkpoint",
+        )
+    elif state.same_failures >= SAME_FAILURES or state.fruitless >= attempts:
+        context.halt(
+            "failing_sessions",
+            f"session {state.session} failed {state.fruitless} times, last with"
+            f" {state.last_failure}; see `kchain logs`, mend the cause, then run with --retry",
+        )
+    else:
+        return None
+    return Stop(None)
+
+
+def _kernel_is_ours(context: Context) -> Stop | None:
+    """Refuse to push on top of a version that this journal does not know."""
+    slug, known = context.settings.kernel_slug, context.state.kernel_version
+    info = context.kaggle.kernel(slug)
+    if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
+        return Stop(context.unreadable(f"kernel {slug}", info))
+    if isinstance(info, Gone):
+        return None
+    if info.is_private is False:
+        context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
+        return Stop(None)
+    if info.current_version != known:
+        context.halt(
+            "foreign_kernel_version",
+            f"kernel {slug} stands at version {info.current_version}, this journal knows"
+            f" {known}: somebody else pushed. If that is well, run with --retry to push on top",
+            kernel_version=info.current_version,
+        )
+        return Stop(None)
+    return None
+
+
+def _dataset_is_ours(context: Context) -> Stop | None:
+    """Refuse to start a session that would mount anything but the head."""
+    head, slug = context.state.head, context.settings.dataset_slug
+    if head is None:
+        return None
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable | Gone):
+        return Stop(context.unreadable(f"dataset {slug}", info))
+    if not info.is_private:
+        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
+        return Stop(None)
+    if info.current_version != head.version:
+        return _newest_holds_the_head(context, head, info.current_version)
+    if not info.is_ready:
+        return Stop(context.wait("processing", f"dataset {slug} is being processed again", 60.0))
+    return None
+
+
+def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:
+    """A version that somebody added is harmless if it is the head's, byte for byte."""
+    slug = context.settings.dataset_slug
+    content = context.kaggle.dataset_file(slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES)
+    if isinstance(content, Unreadable):
+        return Stop(context.unreadable(f"dataset {slug} version {newest}", content))
+    wanted = head.checkpoint.manifest_sha256
+    if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:
+        return None
+    context.halt(
+        "foreign_dataset_version",
+        f"dataset {slug} stands at version {newest}, the head is version {head.version}: a session"
+        f" would mount the wrong files. Publish {context.files.stored(wanted)} as its next"
+        " version by hand, then run with --retry",
+    )
+    return Stop(None)
+
+
+def _session_seconds(context: Context) -> int | Stop:
+    """Return the session's length in seconds; stop and wait if the week's quota is too small."""
+    budget = context.settings.kernel.time_budget_seconds
+    if context.settings.accelerator.shape is None:
+        return budget
+    left = context.kaggle.quota()
+    if isinstance(left, Unreadable):
+        return Stop(context.unreadable("the accelerator quota", left))
+    seconds = quota.session_seconds(left, budget)
+    if seconds is not None:
+        return seconds
+    now = context.clock.now()
+    hours = left.remaining_seconds / 3600
+    message = f"{hours:.1f} GPU hours are left this week; it goes on when the quota refreshes"
+    return Stop(context.wait("quota", message, (left.refresh_at or now + 3600) - now + 60))
+
+
+def _render(context: Context, token: str, seconds: int) -> str:
+    """Return the notebook for the next session; equal arguments give equal text."""
+    parameters = kernel.session_parameters(
+        context.settings, context.state, token=token, seconds=seconds
+    )
+    return kernel.render(parameters, context.template)
+
+
+def _dataset_sources(context: Context) -> tuple[str, ...]:
+    binding = context.state.binding
+    assert binding is not None
+    return (f"{binding.owner}/{binding.dataset}",) if context.state.head else ()
+
+
+def _landed_bad(context: Context, answer: LandedBad) -> None:
+    """A session runs that must not count; without a version it cannot even be watched."""
+    if answer.version is None:
+        context.halt("misplaced_push", f"{answer.message}; choose another name for the kernel")
+    else:
+        context.journal.append(Kind.PUSH_LANDED_BAD, version=answer.version, message=answer.message)
+
+
+def _push(context: Context) -> Push:
+    assert context.state.push is not None
+    return context.state.push

@@ -1,0 +1,206 @@
+"""From a verified checkpoint to the new head: publish it once, and believe only what is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
+from orchestrator.kaggle.port import (
+    DatasetInfo,
+    Done,
+    Gone,
+    PublishRequest,
+    Refused,
+    Unreadable,
+)
+from orchestrator.machine import Kind, Publication
+from orchestrator.model import Checkpoint
+from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.launch import AGREEING_READS
+
+
+def verified(context: Context) -> Wake:
+    """VERIFIED: see where the dataset stands and write down the intent to publish."""
+    slug, state = context.settings.dataset_slug, context.state
+    if state.failed_publications >= context.settings.chain.max_attempts:
+        context.halt(
+            "failing_publications",
+            f"dataset {slug} did not hold what was published, {state.failed_publications} times;"
+            " look at it on Kaggle, then run with --retry",
+        )
+        return None
+    info = context.kaggle.dataset(slug)
+    known = state.dataset_version
+    if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
+        return context.unreadable(f"dataset {slug}", info)
+    if isinstance(info, DatasetInfo) and not info.is_private:
+        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
+        return None
+    if isinstance(info, DatasetInfo) and not known:
+        context.halt(
+            "foreign_dataset",
+            f"dataset {slug} exists already and this journal did not make it; choose another name,"
+            " or run with --retry to add the checkpoints to it as new versions",
+            dataset_version=info.current_version,
+        )
+        return None
+    context.journal.append(
+        Kind.PUBLISH_INTENT,
+        token=context.new_token(),
+        base_version=0 if isinstance(info, Gone) else info.current_version,
+        create=isinstance(info, Gone),
+        manifest_sha256=_pending(context).manifest_sha256,
+    )
+    return None
+
+
+def publishing(context: Context) -> Wake:
+    """PUBLISHING: nothing has left yet. Stage anew, say that it will leave, then send it, once."""
+    publication, pending = _publication(context), _pending(context)
+    names = _files(pending)
+    folder = context.files.stage(publication.token, pending.manifest_sha256, names)
+    request = PublishRequest(
+        dataset=context.settings.dataset_slug,
+        title=context.settings.dataset_slug,
+        folder=folder,
+        files=tuple(names),
+        notes=_notes(context, publication, pending),
+    )
+    context.journal.append(Kind.PUBLISH_SENT)
+    send = context.kaggle.create_dataset if publication.create else context.kaggle.publish_version
+    answer = send(request)
+    if isinstance(answer, Done):
+        context.journal.append(Kind.PUBLISH_DONE)
+    elif isinstance(answer, Refused):
+        context.refused(Kind.PUBLISH_REFUSED, answer)
+    else:
+        context.journal.append(Kind.PUBLISH_UNCLEAR, message=answer.message)
+    return None
+
+
+def publish_unknown(context: Context) -> Wake:
+    """PUBLISH_UNKNOWN: success is a version that carries our mark, not an answer that said Ok."""
+    publication, slug = _publication(context), context.settings.dataset_slug
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable) or (isinstance(info, Gone) and publication.base_version):
+        return context.unreadable(f"dataset {slug}", info)
+    if isinstance(info, DatasetInfo):
+        for version in range(publication.base_version + 1, info.current_version + 1):
+            ours = _is_ours(context, info, version)
+            if isinstance(ours, Stop):
+                return ours.wake
+            if ours:
+                context.journal.append(Kind.PUBLISH_SEEN, version=version)
+                return None
+    if not context.is_settled(publication.sent_at):
+        return context.poll()
+    if context.state.absent < AGREEING_READS:
+        return context.absent(Kind.PUBLISH_ABSENT)
+    context.journal.append(Kind.PUBLISH_GIVEN_UP, message="the version never became visible")
+    return None
+
+
+def published(context: Context) -> Wake:
+    """PUBLISHED: the new head is what is ready and read back equal, file by file."""
+    publication, pending = _publication(context), _pending(context)
+    slug, version = context.settings.dataset_slug, publication.version
+    assert version is not None
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable | Gone):
+        return context.unreadable(f"dataset {slug}", info)
+    if info.has_failed:
+        return _incomplete(context, "Kaggle failed to process it")
+    if info.current_version < version or not info.is_ready:
+        return context.poll()
+    if (problem := _read_back(context, version, pending)) is not None:
+        return problem.wake
+    context.files.deliver(pending.manifest_sha256)
+    context.journal.append(Kind.HEAD, version=version)
+    return None
+
+
+def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | None:
+    """Compare a dataset version with what was published: its exact files and its manifest."""
+    slug = context.settings.dataset_slug
+    files = context.kaggle.dataset_files(slug, version)
+    if isinstance(files, Unreadable | Gone):
+        return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
+    if _as_published(files, _manifest(context, pending)) != set(_files(pending)):
+        return Stop(_incomplete(context, f"it holds {', '.join(sorted(files)) or 'nothing'}"))
+    content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
+    if isinstance(content, Unreadable | Gone):
+        return Stop(
+            context.unreadable(f"the manifest of dataset {slug} version {version}", content)
+        )
+    if hashlib.sha256(content).hexdigest() != pending.manifest_sha256:
+        return Stop(_incomplete(context, "its manifest is not the one that was published"))
+    return None
+
+
+def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
+    """Look for our token in the version's notes; where there are none, for our manifest."""
+    token = _publication(context).token
+    if any(token in listed.notes for listed in info.versions if listed.number == version):
+        return True
+    slug = context.settings.dataset_slug
+    content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
+    if isinstance(content, Unreadable):
+        return Stop(context.unreadable(f"dataset {slug} version {version}", content))
+    if isinstance(content, Gone):
+        return False
+    return hashlib.sha256(content).hexdigest() == _pending(context).manifest_sha256
+
+
+def _as_published(files: Mapping[str, int], manifest: Mapping[str, object]) -> set[str]:
+    """Return the file names of a version, a `.pt` that Kaggle unpacked counted as one file."""
+    names = set(files)
+    entries = manifest["files"]
+    assert isinstance(entries, list)
+    for entry in entries:
+        members = {f"{entry['name']}/{member['path']}" for member in entry.get("members", [])}
+        if members and members <= names:
+            names = (names - members) | {entry["name"]}
+    return names
+
+
+def _manifest(context: Context, pending: Checkpoint) -> Mapping[str, object]:
+    stored = context.files.stored(pending.manifest_sha256)
+    body: Mapping[str, object] = json.loads(
+        context.files.read(stored, MANIFEST, MANIFEST_LIMIT_BYTES)
+    )
+    return body
+
+
+def _incomplete(context: Context, why: str) -> Wake:
+    """The version carries our mark and is unusable: another one must supersede it."""
+    publication = _publication(context)
+    context.journal.append(
+        Kind.PUBLISH_INCOMPLETE,
+        version=publication.version,
+        message=f"dataset version {publication.version} is unusable: {why}",
+    )
+    return None
+
+
+def _notes(context: Context, publication: Publication, pending: Checkpoint) -> str:
+    name, session = context.settings.chain.name, context.state.session
+    return (
+        f"kchain {name} session {session} step {pending.step}"
+        f" {publication.token} {pending.manifest_sha256}"
+    )
+
+
+def _files(pending: Checkpoint) -> list[str]:
+    return [*pending.publish, MANIFEST]
+
+
+def _pending(context: Context) -> Checkpoint:
+    assert context.state.pending is not None
+    return context.state.pending
+
+
+def _publication(context: Context) -> Publication:
+    assert context.state.publication is not None
+    return context.state.publication

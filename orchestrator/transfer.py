@@ -1,0 +1,91 @@
+"""Downloads of session outputs: resumed by Range, bounded in size and time, never trusted.
+
+What arrives is checked by `checkpoints.py`; here nothing is opened, unpacked or believed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from urllib.parse import urlsplit
+
+import requests
+
+from orchestrator.kaggle.port import Gone, Sink, Trouble, Unreadable
+
+CHUNK_BYTES = 1 << 20
+TIMEOUTS_SECONDS = (10, 60)  # connect, and between two bytes
+SLOWEST_BYTES = 50_000  # per second; below this a download counts as stuck
+PATIENCE_SECONDS = 120.0
+ATTEMPTS = 4
+
+
+def download(url: str, sink: Sink, limit_bytes: int, *, endpoint: str) -> int | Gone | Unreadable:
+    """Bring `url` into `sink`, going on where it stands; return the whole size in bytes.
+
+    A broken connection is taken up again at the next byte, up to ATTEMPTS times. Plain http is
+    accepted only from loopback, and only loopback may be asked when the endpoint is loopback.
+    """
+    if problem := _refuse(url, endpoint):
+        return Unreadable(Trouble.ODD, problem)
+    trouble: Gone | Unreadable = Unreadable(Trouble.NETWORK, "not tried")
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, no .netrc: signed URLs go nowhere else
+        for _attempt in range(ATTEMPTS):
+            result = _attempt_download(session, url, sink, limit_bytes)
+            if isinstance(result, int | Gone):
+                return result
+            trouble = result
+    return trouble
+
+
+def _attempt_download(
+    session: requests.Session, url: str, sink: Sink, limit_bytes: int
+) -> int | Gone | Unreadable:
+    start = sink.size_bytes
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUTS_SECONDS) as answer:
+            if answer.status_code == 416:
+                sink.restart()
+                return Unreadable(Trouble.ODD, "the file changed while it was downloaded")
+            if answer.status_code in (403, 404, 410):
+                return Gone(f"HTTP {answer.status_code} for an output file")
+            if answer.status_code not in (200, 206):
+                return Unreadable(Trouble.NETWORK, f"HTTP {answer.status_code} for an output file")
+            if start and answer.status_code == 200:
+                sink.restart()
+            return _pour(answer, sink, limit_bytes)
+    except requests.RequestException as error:
+        return Unreadable(Trouble.NETWORK, f"download broke off: {type(error).__name__}")
+
+
+def _pour(answer: requests.Response, sink: Sink, limit_bytes: int) -> int | Unreadable:
+    expected = sink.size_bytes + int(answer.headers.get("Content-Length", limit_bytes + 1))
+    if expected > limit_bytes:
+        return Unreadable(Trouble.ODD, f"{expected} bytes announced, {limit_bytes} allowed")
+    deadline = time.monotonic() + PATIENCE_SECONDS + expected / SLOWEST_BYTES
+    for chunk in answer.iter_content(CHUNK_BYTES):
+        sink.write(chunk)
+        if sink.size_bytes > limit_bytes:
+            return Unreadable(Trouble.ODD, f"more than {limit_bytes} bytes")
+        if time.monotonic() > deadline:
+            return Unreadable(Trouble.NETWORK, "download too slow")
+    if sink.size_bytes != expected:
+        return Unreadable(Trouble.NETWORK, f"{sink.size_bytes} of {expected} bytes arrived")
+    return sink.size_bytes
+
+
+def _refuse(url: str, endpoint: str) -> str | None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(urlsplit(endpoint).hostname or ""):
+        return None if _is_loopback(host) else f"an output file at {host!r}: the endpoint is local"
+    return None if parts.scheme == "https" else f"an output file over {parts.scheme!r}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,74 @@
+"""What every test runs under: a scratch home, no credential, and no way off this machine."""
+
+import ipaddress
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _refuse_other_hosts(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple) and not _is_loopback(args[1][0]):
+        raise AssertionError(f"a test tried to reach {args[1][0]}")
+
+
+def _is_loopback(host):
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+sys.addaudithook(_refuse_other_hosts)
+
+
+@pytest.fixture(autouse=True)
+def _scratch_home(tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in os.environ if name.startswith(("KAGGLE_", "KCHAIN_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def line_template():
+    """A tiny real training that keeps the session contract and starts in no time."""
+    return ROOT / "tests" / "templates" / "line"
+
+
+@pytest.fixture
+def kchain(tmp_path):
+    """Run the real command in a folder of its own; return the finished process."""
+
+    def run(*args, cwd=tmp_path, env=None, timeout=120):
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator", *map(str, args)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def project_folder(tmp_path, line_template):
+    """A folder with a kchain.toml for the tiny training."""
+
+    def write(name="demo", extra="", template=line_template, overrides=""):
+        (tmp_path / "kchain.toml").write_text(
+            f'[chain]\nname = "{name}"\n'
+            f'[training]\npreset = "rehearsal"\n{overrides}\n'
+            f'[kernel]\ntemplate = "{template}"\n{extra}\n'
+        )
+        return tmp_path
+
+    return write

@@ -1,0 +1,99 @@
+"""Fits y = a x + b; saves, resumes and reports as the session contract asks."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+import zipfile
+
+STEPS = 10
+
+
+def main(parameters, inputs, working):
+    overrides = parameters["training"]["overrides"]
+    folder = working / "checkpoints"
+    folder.mkdir()
+    parent = parameters["parent"]
+    a, b, step, resumed = 0.0, 0.0, 0, None
+    behaviour = os.environ.get("LINE_BEHAVIOUR", "") or overrides.get("seed", 0)
+    if behaviour == 666:
+        raise RuntimeError("the script is broken on purpose")
+    if parent:
+        found = [p for p in inputs.rglob(parent["file"]) if sha(p) == parent["sha256"]]
+        if not found:
+            verdict(parameters, working, "refused", "parent_missing", 0, 0, None)
+            return
+        with zipfile.ZipFile(found[0]) as archive:
+            a, b = json.loads(archive.read("line/weights.json"))
+        step = parent["step"]
+        resumed = {"file": parent["file"], "step": step, "sha256": parent["sha256"]}
+        say(event="resume", file=parent["file"], sha256=parent["sha256"], step=step)
+    first, losses = step, []
+    if behaviour == 404:
+        return
+    for step in range(first + 1, first + STEPS + 1):
+        xs = [(step * 7 + i) % 10 / 10 for i in range(8)]
+        errors = [a * x + b - (3 * x + 1) for x in xs]
+        losses.append(sum(e * e for e in errors) / len(xs))
+        a -= 0.1 * sum(2 * e * x for e, x in zip(errors, xs)) / len(xs)
+        b -= 0.1 * sum(2 * e for e in errors) / len(xs)
+        say(event="step", step=step, epoch=1, loss=losses[-1], lr=0.1, max_steps=1000)
+    name = f"checkpoint_epoch1_step{step}.pt"
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        info = zipfile.ZipInfo("line/weights.json", (1980, 1, 1, 0, 0, 0))
+        archive.writestr(info, json.dumps([a, b]))
+    (folder / "training_history.json").write_text(json.dumps({
+        "contract": 1, "chain": parameters["chain"], "validations": [], "epochs": [], "sessions": [],
+        "steps": [{"step": step, "epoch": 1, "loss": losses[-1], "lr": 0.1}],
+    }))
+    (folder / "latest_checkpoint.txt").write_text(name)
+    weights = json.dumps([a, b]).encode()
+    files = [
+        {**entry(folder, name, "checkpoint"), "epoch": 1, "step": step, "train_loss": losses[-1],
+         "val_loss": None, "members": [{"path": "weights.json", "bytes": len(weights),
+                                        "sha256": hashlib.sha256(weights).hexdigest()}]},
+        entry(folder, "training_history.json", "history"),
+        entry(folder, "latest_checkpoint.txt", "pointer"),
+    ]
+    manifest = {
+        **identity(parameters), "parent": parent, "created_at": time.time(),
+        "training_complete": False, "latest": name, "files": files,
+        "publish": [f["name"] for f in files],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    if behaviour == 500:  # a checkpoint that is not what its manifest says
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+    verdict(parameters, working, "stopped", None, first, step, resumed, losses)
+
+
+def identity(parameters):
+    return {key: parameters[key] for key in ("contract", "chain", "session", "attempt", "token")}
+
+
+def entry(folder, name, kind):
+    path = folder / name
+    return {"name": name, "kind": kind, "bytes": path.stat().st_size, "sha256": sha(path),
+            "created_at": time.time()}
+
+
+def sha(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def say(**body):
+    print("kchain: " + json.dumps(body), flush=True)
+
+
+def verdict(parameters, working, outcome, reason, first, last, resumed, losses=(None,)):
+    (working / "session.json").write_text(json.dumps({
+        **identity(parameters), "outcome": outcome, "reason": reason, "detail": reason or "",
+        "first_step": first, "last_step": last, "training_complete": False,
+        "steps_per_second": None,
+        "seconds": dict.fromkeys(("startup", "data", "train", "evaluate", "save", "idle"), 0.0),
+        "devices": {"kind": "cpu", "names": [], "count": 0},
+        "versions": {"python": sys.version.split()[0]}, "resumed_from": resumed,
+        "first_loss": losses[0], "last_loss": losses[-1], "written_at": time.time(),
+    }))
