@@ -27,10 +27,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
+import torch
 from parameters import Settings
 from session import CONTRACT, Refusal, sha256_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own name for it
 TEXT_FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".raw": "text"}
@@ -172,7 +172,8 @@ def _load_text(settings: Settings, input_dir: Path) -> Data:
         tokenizer = _load_tokenizer(settings.tokenizer["path"], input_dir)
     column = corpus["text_column"]
     streams = [
-        encode(tokenizer, join_articles(corpora[split], column)) for split in ("train", "validation")
+        encode(tokenizer, join_articles(corpora[split], column))
+        for split in ("train", "validation")
     ]
     source = str(attached["train"][0].parent) if attached else f"the Hub's {corpus['path']}"
     return Data(*streams, tokenizer, source)
@@ -263,3 +264,11 @@ def epoch_of(settings: Settings, blocks: int, step: int) -> int:
 def micro_seed(seed: int, step: int, micro: int) -> int:
     """The seed of one micro-batch's dropout: a resumed session draws what the first would have."""
     return int(np.random.SeedSequence([seed, step, micro]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def read_blocks(tokens: torch.Tensor, ids: np.ndarray, block_tokens: int):
+    """Blocks `ids` of a token stream: inputs and targets, each (len(ids), block_tokens) int64."""
+    starts = torch.from_numpy(ids).to(tokens.device) * block_tokens
+    places = starts[:, None] + torch.arange(block_tokens + 1, device=tokens.device)
+    rows = tokens[places].long()
+    return rows[:, :-1], rows[:, 1:]

@@ -126,13 +126,13 @@ def run_trainer(environment: dict[str, str]) -> Ending:
 
 def explain_death(status: int, output: str, told: list[int]) -> Ending:
     """The verdict for a trainer that wrote none, from its exit status and its last lines."""
-    if told:
+    last = last_line(output)
+    if told and (status == -told[0] or last.startswith("KeyboardInterrupt")):
         name = signal.Signals(told[0]).name
         return Ending("stopped", "signal", f"{name} came before the first step")
     if status < 0:
         name = signal.Signals(-status).name
         return Ending("failed", "signal", f"the trainer was killed by {name}")
-    last = last_line(output)
     reason = next((ERROR_WORDS[word] for word in ERROR_WORDS if word in last), "exception")
     return Ending("failed", reason, last or f"the trainer ended with status {status}")
 

@@ -122,12 +122,29 @@ def loss(model: GPT, tokens, targets, reduction: str = "mean"):
     The place for a chunked form: at B=16, T=512 and 50257 words the logits alone take 1.6 GB.
     """
     logits = model(tokens).float()
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
+    return F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction
+    )
 
 
 def count_parameters(model: GPT) -> int:
     """All trained numbers, padded embedding rows included; the tied head counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_optimizer(model: GPT, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; biases and norms do not decay.
+
+    Fused on the CPU too: three times faster, and its last bits differ from the plain loop's, so
+    that the choice must not depend on the machine.
+    """
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 @torch.no_grad()
@@ -142,12 +159,10 @@ def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
     config = model.config
     weights = {}
     for name, tensor in model.state_dict().items():
-        tensor = tensor.float().cpu()
-        if name == "wte.weight":
-            tensor = tensor[: config.vocab_size]
-        elif name.startswith("h.") and tensor.dim() == 2:
-            tensor = tensor.T
-        weights[f"transformer.{name}"] = tensor.contiguous().clone()
+        kept = tensor[: config.vocab_size] if name == "wte.weight" else tensor
+        is_linear = name.startswith("h.") and tensor.dim() == 2
+        kept = (kept.T if is_linear else kept).float().cpu()
+        weights[f"transformer.{name}"] = kept.clone(memory_format=torch.contiguous_format)
     described = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -167,7 +182,9 @@ def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
         "eos_token_id": end_of_text,
         "torch_dtype": "float32",
     }
-    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), tokenizer.id_to_token(end_of_text))
+    special = dict.fromkeys(
+        ("bos_token", "eos_token", "unk_token"), tokenizer.id_to_token(end_of_text)
+    )
     about_tokenizer = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.block_tokens,

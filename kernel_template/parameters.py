@@ -22,6 +22,13 @@ PATTERNS = {
 }
 MAY_BE_ZERO = ("dropout", "min_learning_rate", "warmup_steps", "weight_decay", "seed")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MAY_CHANGE = (  # between sessions; every other setting would bend the curve
+    "steps_per_session",
+    "checkpoint_steps",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "precision",  # "auto" is another one on another accelerator
+)
 
 # Without a controller: the rehearsal from its first step to its last, in one session on the CPU.
 DEFAULT_PARAMETERS = {
@@ -150,6 +157,18 @@ def merge_settings(preset: str, overrides: dict) -> Settings:
     _require(settings.vocab_size <= 65_536, "vocab_size must fit into 16 bits")
     _require(settings.d_model % settings.n_head == 0, "n_head must divide d_model")
     return settings
+
+
+def refuse_other_settings(settings: Settings, stored: dict) -> None:
+    """A chain is one curve: settings that would bend it must be the checkpoint's."""
+    wanted = vars(settings)
+    changed = [
+        f"{key} is {wanted[key]!r}, in the checkpoint {stored.get(key)!r}"
+        for key in wanted
+        if key not in MAY_CHANGE and wanted[key] != stored.get(key)
+    ]
+    if changed:
+        raise Refusal("config_mismatch", "; ".join(changed))
 
 
 def _is_meant(key: str, value, kind) -> bool:

@@ -19,7 +19,7 @@ RESERVE_SECONDS = 90.0  # kept free at the end of a session for its last evaluat
 CATEGORIES = ("startup", "data", "train", "evaluate", "save", "idle")  # where seconds can go
 
 
-class Ending(Exception):  # noqa: N818 - some endings are no errors
+class Ending(Exception):
     """The session ends here, with this verdict: outcome, reason and a sentence for a person."""
 
     def __init__(self, outcome: str, reason: str | None, detail: str):

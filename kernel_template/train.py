@@ -6,33 +6,28 @@ sessions computes what one long session would have, bit for bit on the same CPU 
 """
 
 import math
-import platform
-import random
 import signal
 import time
-from importlib.metadata import version
-from pathlib import Path
-
-import numpy as np
-import torch
 
 import model as gpt
+import numpy as np
+import torch
 from checkpoint import BEST, CheckpointFolder, describe_final, open_archive, read_archive
-from data import count_blocks, epoch_of, load_data, micro_seed, sample_ids
-from parameters import Parameters, Settings, parse_parameters, read_parameters
+from data import count_blocks, epoch_of, load_data, micro_seed, read_blocks, sample_ids
+from device import choose_precision, device_names, read_rng, restore_rng, software_versions
+from parameters import (
+    Parameters,
+    Settings,
+    parse_parameters,
+    read_parameters,
+    refuse_other_settings,
+)
 from search import find_start, take_over
 from session import CONTRACT, Ending, Refusal, Session, find_paths, session_started_at
 
 THREADS = 2  # fixed: another number of threads would give other last bits
 HISTORY_POINTS = 2000  # resolution of the curve over the whole training
 PROGRESS_SECONDS = {"rehearsal": 0.5, "wikitext103": 3.0}  # least time between two step lines
-MAY_CHANGE = (  # between sessions; every other setting would bend the curve
-    "steps_per_session",
-    "checkpoint_steps",
-    "checkpoint_seconds",
-    "keep_checkpoints",
-    "precision",  # "auto" is another one on another accelerator
-)
 
 
 def train(session: Session, parameters: Parameters) -> Ending:
@@ -62,7 +57,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
     if found and found.origin == "own" and found.manifest["training_complete"]:
         return Ending("complete", None, "the training was complete before this start")
     if state:
-        refuse_other_settings(vars(s), state["config"])
+        refuse_other_settings(s, state["config"])
 
     # ---- data
     session.spend("data")
@@ -89,7 +84,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
     torch.manual_seed(s.seed)
     sizes = (s.n_layer, s.n_head, s.d_model, s.block_tokens, s.vocab_size, s.dropout)
     model = gpt.GPT(gpt.ModelConfig(*sizes)).to(device)
-    optimizer = make_optimizer(model, s)
+    optimizer = gpt.make_optimizer(model, s.learning_rate, s.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     session.facts["parameters_count"] = gpt.count_parameters(model)
     print(f"model: {gpt.count_parameters(model):,} parameters, {s.n_layer} layers x {s.d_model}")
@@ -104,7 +99,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"] if scaler.is_enabled() else {})
+        if state["scaler"] and scaler.is_enabled():
+            scaler.load_state_dict(state["scaler"])
         step = state["step"]
         epoch = state["epoch"]
         best_val_loss = state["best_val_loss"]
@@ -134,7 +130,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
             "fingerprint": fingerprint,
             "data_sha256": data.sha256,
             "tokenizer_sha256": data.tokenizer_sha256,
-            "lineage": {**session.identity, "parent_sha256": found and found.entry["sha256"]},
+            "lineage": {**session.identity, "parent_sha256": parent_sha256},
             "created_at": time.time(),
         }
 
@@ -170,6 +166,9 @@ def train(session: Session, parameters: Parameters) -> Ending:
     if not found or found.origin != "own":
         history["sessions"].append({**place, "first_step": step})
     first_step = history["sessions"][-1]["first_step"]
+    parent_sha256 = found.entry["sha256"] if found else None
+    if found and found.origin == "own":
+        parent_sha256 = state["lineage"]["parent_sha256"]
     if found:
         name, sha256 = found.entry["name"], found.entry["sha256"]
         print(f"resuming from {name} (sha256 {sha256})")
@@ -184,7 +183,9 @@ def train(session: Session, parameters: Parameters) -> Ending:
             "val_loss": stored,
             "val_loss_recomputed": recomputed,
         }
-        session.progress("resume", step=step, epoch=epoch, file=name, sha256=sha256, loss=recomputed)
+        session.progress(
+            "resume", step=step, epoch=epoch, file=name, sha256=sha256, loss=recomputed
+        )
     stop_step = min(total_steps, first_step + (s.steps_per_session or total_steps))
     session.facts.update(first_step=first_step, last_step=step)
     session.write_verdict("running")
@@ -259,7 +260,12 @@ def train(session: Session, parameters: Parameters) -> Ending:
             speed = (step - line_step) * tokens_per_step / (time.monotonic() - line_at)
             left = round(session.seconds_left())
             session.progress(
-                "step", **here, loss=train_loss, lr=lr, tokens_per_second=round(speed), seconds_left=left
+                "step",
+                **here,
+                loss=train_loss,
+                lr=lr,
+                tokens_per_second=round(speed),
+                seconds_left=left,
             )
             line_step, line_at = step, time.monotonic()
         ends_epoch = epoch_of(s, blocks, step + 1) > epoch
@@ -304,18 +310,6 @@ def train(session: Session, parameters: Parameters) -> Ending:
     return ending
 
 
-def choose_precision(wanted: str, *, cuda: bool) -> str:
-    """On "auto": fp32 on the CPU, bf16 where the GPU has it in hardware, else fp16 with a scaler.
-
-    Asked by compute capability: torch.cuda.is_bf16_supported() says yes on a T4, which emulates it.
-    """
-    if wanted != "auto":
-        return wanted
-    if not cuda:
-        return "fp32"
-    return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
-
-
 def learning_rate(s: Settings, total_steps: int, step: int) -> float:
     """For the step after `step` done ones: linear warm-up, then a cosine down to the minimum."""
     if step < s.warmup_steps:
@@ -325,73 +319,11 @@ def learning_rate(s: Settings, total_steps: int, step: int) -> float:
     return s.min_learning_rate + cosine * (s.learning_rate - s.min_learning_rate)
 
 
-def make_optimizer(model: torch.nn.Module, s: Settings) -> torch.optim.Optimizer:
-    """AdamW; biases and norms do not decay. Fused everywhere: its last bits differ from the loop's."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": s.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-def read_blocks(tokens: torch.Tensor, ids: np.ndarray, block_tokens: int):
-    """Blocks `ids` of a token stream: inputs and targets, each (len(ids), block_tokens) int64."""
-    starts = torch.from_numpy(ids).to(tokens.device) * block_tokens
-    places = starts[:, None] + torch.arange(block_tokens + 1, device=tokens.device)
-    rows = tokens[places].long()
-    return rows[:, :-1], rows[:, 1:]
-
-
-def refuse_other_settings(settings: dict, stored: dict) -> None:
-    """A chain is one curve: settings that would bend it must be the checkpoint's."""
-    changed = [
-        f"{key} is {settings[key]!r}, in the checkpoint {stored.get(key)!r}"
-        for key in settings
-        if key not in MAY_CHANGE and settings[key] != stored.get(key)
-    ]
-    if changed:
-        raise Refusal("config_mismatch", "; ".join(changed))
-
-
 def require_finite(loss: float, name: str, step: int) -> float:
     """Stop before a broken loss reaches the weights; the last good checkpoint stays."""
     if not math.isfinite(loss):
         raise Ending("failed", "nonfinite_loss", f"the {name} is {loss} at step {step}")
     return loss
-
-
-def read_rng() -> dict:
-    numpy_state = np.random.get_state(legacy=False)["state"]
-    return {
-        "python": list(random.getstate()[1]),
-        "numpy": {"key": numpy_state["key"].tolist(), "pos": int(numpy_state["pos"])},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_rng(rng: dict) -> None:
-    random.setstate((3, tuple(rng["python"]), None))
-    key, pos = np.array(rng["numpy"]["key"], dtype=np.uint32), rng["numpy"]["pos"]
-    np.random.set_state(("MT19937", key, pos))
-    torch.set_rng_state(rng["torch"])
-    if len(rng["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(rng["cuda"])
-
-
-def device_names(*, cuda: bool) -> list[str]:
-    if cuda:
-        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return [models[0] if models else platform.machine()]
-
-
-def software_versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "numpy", "tokenizers", "datasets")}
-    return {"python": platform.python_version(), **packages, "cuda": str(torch.version.cuda)}
 
 
 def main() -> None:

@@ -271,7 +271,7 @@ def _describe(fault: Any, origins: Mapping[tuple[str, ...], str], place: _Place)
         return f"{where}: unknown key; {_suggest(keys)}"
     if fault["type"] == "missing":
         return f"{where} is missing; `kchain init` shows a complete file"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
     if fault["type"] == "string_pattern_mismatch":
         message = "use lower-case letters and digits with single hyphens between them"
     value = fault["input"]

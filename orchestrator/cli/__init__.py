@@ -47,6 +47,11 @@ class Commands(click.Group):
         """Run a command; tell a known error in one line and leave with its exit code."""
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "kchain"
+            _leave(f"{error.format_message()} See `{command} --help`", 2)
         except KchainError as error:
             _leave(str(error), error.exit_code)
         except KeyboardInterrupt:

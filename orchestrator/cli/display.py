@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
@@ -183,10 +182,10 @@ def describe_progress(body: Mapping[str, Any]) -> str | None:  # noqa: PLR0911 -
 
 def closing_tables(rows: list[Row]) -> Group:
     """Return what ends a run: per session what was trained, and where the seconds went."""
-    results = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("session", "steps", "loss", "val. loss", "checkpoint", "dataset"):
+    results = Table(box=None, pad_edge=False)
+    for name in ("session", "steps", "loss", "val.", "checkpoint", "dataset"):
         results.add_column(name, overflow="fold")
-    seconds = Table(box=SIMPLE_HEAD, pad_edge=False)
+    seconds = Table(box=None, pad_edge=False)
     seconds.add_column("seconds")
     for name in SPANS:
         seconds.add_column(name, justify="right")
@@ -202,7 +201,7 @@ def closing_tables(rows: list[Row]) -> Group:
         )
         spans = (f"{row.seconds[span]:.1f}" if span in row.seconds else "-" for span in SPANS)
         seconds.add_row(f"session {row.session}", *spans)
-    return Group(results, seconds)
+    return Group(results, "", seconds)
 
 
 def print_json(body: object) -> None:

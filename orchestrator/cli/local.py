@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import workplace
+from orchestrator.cli.run import end_on_signals
 from orchestrator.emulator.client_env import client_environment
 
 STATE = Path(".kchain") / "local" / "kaggle"
@@ -46,7 +46,7 @@ def serve(*, port: int, state: Path) -> None:
         for name, value in client_environment(url, token, _home(state)).items():
             click.echo(f"export {name}={value}")
         click.echo("\nCtrl-C ends it; sessions that run go on, and the next start finds them.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        end_on_signals()
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

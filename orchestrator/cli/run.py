@@ -74,7 +74,7 @@ def run(
     if dry_run and (local or retry):
         raise click.UsageError("--dry-run stands alone: it uses a scratch folder of its own")
     display = Display(to_stderr=as_json)
-    _end_on_sigterm()
+    end_on_signals()
     if dry_run:
         _dry_run(display, given, sessions, as_json=as_json)
         return
@@ -104,7 +104,7 @@ Exit code 3 means: not finished, call again later.
 def tick(*, given: str | None, sessions: int | None, local: bool, retry: bool) -> None:
     """Make all progress that is possible without waiting, then exit."""
     display = Display()
-    _end_on_sigterm()
+    end_on_signals()
     with _chosen(given, sessions, local=local) as (project, target):
         state_dir = project.state_dir(local=local)
         with workplace.opened(project, target, state_dir, display.event) as place:
@@ -300,11 +300,14 @@ def _need_training_packages() -> None:
         )
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: tidily."""
+def end_on_signals() -> None:
+    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: tidily.
+
+    SIGINT is set too: a shell starts its background jobs with Ctrl-C ignored.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)

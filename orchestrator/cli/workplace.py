@@ -85,7 +85,7 @@ def open_local(state_dir: Path, port: int = 0) -> Iterator[tuple[str, str]]:
     try:
         local = LocalKaggle(state_dir, port=port, settings=LocalSettings())
     except PortTaken as error:
-        raise ConfigError(f"{error}; choose another with --port") from error
+        raise ConfigError(error.strerror or str(error)) from error
     except StateLocked:
         yield _running_local(state_dir)
         return

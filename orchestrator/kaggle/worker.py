@@ -149,12 +149,14 @@ def _describe(error: BaseException) -> dict[str, Any]:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     headers = getattr(response, "headers", None) or {}
+    not_sent = _never_connected(error)
+    message = "no connection" if not_sent else _foreign_message(response) or str(error)
     return {
         "type": type(error).__name__,
-        "message": (_foreign_message(response) or str(error))[:_MESSAGE_LIMIT],
+        "message": message[:_MESSAGE_LIMIT],
         "status": status,
         "retry_after": headers.get("Retry-After"),
-        "not_sent": _never_connected(error),
+        "not_sent": not_sent,
     }
 
 

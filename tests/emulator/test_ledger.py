@@ -1,0 +1,101 @@
+import itertools
+
+import pytest
+
+from orchestrator.emulator.ledger import Ledger
+from orchestrator.emulator.records import Draft, Ending, File, NewFile, Refusal
+from orchestrator.emulator.settings import Settings
+
+SETTINGS = Settings(seed=3)
+
+
+@pytest.fixture
+def open_ledger(tmp_path):
+    clock = itertools.count(1000.0, 10.0)
+    opened = []
+
+    def open_it(settings=SETTINGS):
+        ledger = Ledger(tmp_path / "world.jsonl", settings, clock=lambda: next(clock))
+        opened.append(ledger)
+        return ledger
+
+    yield open_it
+    for ledger in opened:
+        ledger.close()
+
+
+def fill(ledger, push):
+    """One of every operation."""
+    do, world = ledger.do, ledger.world
+    upload = do(world.start_upload, name="a.bin", size_bytes=3)
+    do(world.finish_upload, upload_id=upload.upload_id, files=[File("a.bin", "key", 3)])
+    draft = Draft(owner="local", slug="my-data", title="My Data", keywords=("x",))
+    files = [NewFile("", upload.token)]
+    do(world.create_dataset, draft=draft, files=files)
+    do(world.create_dataset_version, owner="local", slug="my-data", notes="n", files=files)
+    do(world.save_kernel, push=push(dataset_sources=("local/my-data",)))
+    session = ledger.ask(world.session, owner="local", slug="train-loop")
+    do(world.start_session, session_id=session.session_id)
+    do(
+        world.end_session,
+        session_id=session.session_id,
+        ending=Ending.EXCEPTION,
+        files=[File("out.txt", "out", 1)],
+        log_key="log",
+    )
+
+
+def test_a_replayed_world_equals_the_original(open_ledger, push):
+    first = open_ledger()
+    fill(first, push)
+
+    second = open_ledger()
+
+    assert second.world.dump(5000) == first.world.dump(5000)
+    assert second.world.dump(5000)["sessions"][0]["mounts"]
+
+
+def test_randomness_goes_on_where_it_was(open_ledger, push):
+    first = open_ledger()
+    fill(first, push)
+    second = open_ledger()
+
+    tokens = {
+        ledger.do(ledger.world.start_upload, name="b.bin", size_bytes=1).token
+        for ledger in (first, second)
+    }
+
+    assert len(tokens) == 1
+
+
+def test_a_torn_last_line_is_dropped(open_ledger, push, tmp_path):
+    first = open_ledger()
+    fill(first, push)
+    path = tmp_path / "world.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.splitlines()[-1][:20])
+
+    second = open_ledger()
+
+    assert second.world.dump(5000) == first.world.dump(5000)
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_refused_operation_leaves_no_line(open_ledger, push, tmp_path):
+    ledger = open_ledger()
+    before = (tmp_path / "world.jsonl").read_bytes()
+
+    with pytest.raises(Refusal):
+        ledger.do(ledger.world.save_kernel, push=push(title="Something Else"))
+
+    assert (tmp_path / "world.jsonl").read_bytes() == before
+
+
+def test_new_settings_do_not_change_the_past(open_ledger, push):
+    first = open_ledger()
+    fill(first, push)
+
+    second = open_ledger(Settings(seed=3, dataset_processing_seconds=10**6, layout="new"))
+
+    assert second.world.dump(5000)["datasets"] == first.world.dump(5000)["datasets"]
+    assert second.world.settings.layout == "new"

@@ -1,0 +1,222 @@
+"""Real sessions of the kernel template, as subprocesses, with a model that trains in a second."""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+KERNEL = Path(__file__).parents[2] / "kernel_template"
+TINY = {
+    "n_layer": 1,
+    "n_head": 2,
+    "d_model": 32,
+    "vocab_size": 320,
+    "batch_size": 40,
+    "learning_rate": 0.003,
+    "warmup_steps": 2,
+    "max_steps": 12,
+    "steps_per_session": 4,
+    "checkpoint_steps": 1,
+    "evaluation_steps": 2,
+    "evaluation_blocks": 4,
+}
+SECONDS = 90  # no session of these tests may take longer
+
+
+class Place:
+    """One session's folders, its parameters, and what it left."""
+
+    def __init__(self, root):
+        self.root = root
+        self.input = root / "input"
+        self.working = root / "working"
+        self.checkpoints = self.working / "checkpoints"
+        self.input.mkdir(parents=True)
+        self.working.mkdir()
+
+    @property
+    def verdict(self):
+        return json.loads((self.working / "session.json").read_text())
+
+    @property
+    def manifest(self):
+        return json.loads((self.checkpoints / "manifest.json").read_text())
+
+    @property
+    def history(self):
+        return json.loads((self.checkpoints / "training_history.json").read_text())
+
+    def entry(self, name):
+        return next(entry for entry in self.manifest["files"] if entry["name"] == name)
+
+    def start(self, parameters, code=KERNEL, **environment):
+        path = self.root / "session_parameters.json"
+        path.write_text(json.dumps(parameters))
+        told = {
+            "KCHAIN_PARAMETERS": str(path),
+            "KCHAIN_INPUT_DIR": str(self.input),
+            "KCHAIN_WORKING_DIR": str(self.working),
+            "HF_HOME": str(self.root / "hub"),
+            **environment,
+        }
+        return subprocess.Popen(
+            [sys.executable, str(code / "launch.py")],
+            cwd=self.root,
+            env={**os.environ, **told},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, parameters, code=KERNEL, **environment):
+        """The whole output of a session, which must end by itself with a verdict."""
+        launcher = self.start(parameters, code, **environment)
+        output, _ = launcher.communicate(timeout=SECONDS)
+        assert launcher.returncode == 0, output
+        return output
+
+    def parent(self):
+        """What a controller would tell the next session after this one."""
+        entry = self.entry(self.manifest["latest"])
+        raw = (self.checkpoints / "manifest.json").read_bytes()
+        return {
+            "file": entry["name"],
+            "step": entry["step"],
+            "bytes": entry["bytes"],
+            "sha256": entry["sha256"],
+            "manifest_sha256": hashlib.sha256(raw).hexdigest(),
+        }
+
+    def publish(self, folder):
+        """Stage exactly what the manifest says, as Kaggle would mount it."""
+        folder.mkdir(parents=True)
+        for name in [*self.manifest["publish"], "manifest.json"]:
+            shutil.copy(self.checkpoints / name, folder / name)
+
+
+def _unpack(path):
+    archive = path.with_suffix(".zip")
+    path.rename(archive)
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(path)
+    archive.unlink()
+
+
+@pytest.fixture(scope="session")
+def kernel():
+    return KERNEL
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import a module of the template by its bare name, as on Kaggle."""
+    monkeypatch.syspath_prepend(str(KERNEL))
+    return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def unpack():
+    """Do to a .pt what Kaggle does to archives: a folder of the same name takes its place."""
+    return _unpack
+
+
+@pytest.fixture(scope="session")
+def new_place(tmp_path_factory):
+    return lambda: Place(tmp_path_factory.mktemp("session"))
+
+
+@pytest.fixture(scope="session")
+def parameters():
+    """The parameter block of a session; `overrides` go on top of the tiny model's."""
+
+    def make(session=1, parent=None, overrides=None, preset="rehearsal", **changes):
+        return {
+            "contract": 1,
+            "chain": "tiny",
+            "session": session,
+            "attempt": 1,
+            "token": "kc1." + "abcdefgh"[session] * 26,
+            "parent": parent,
+            "time_budget_seconds": 600,
+            "sessions_planned": 3,
+            "training": {"preset": preset, "overrides": {**TINY, **(overrides or {})}},
+            "accelerator": {"kind": "none", "count": 0},
+            **changes,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def first(new_place, parameters):
+    """The first session of a chain, ended after its share of steps."""
+    place = new_place()
+    place.output = place.run(parameters())
+    return place
+
+
+@pytest.fixture(scope="session")
+def chain(first, new_place, parameters):
+    """Three sessions: the second finds a flat mount, the third a nested one, unpacked."""
+    places = [first]
+    for number, mount in ((2, "tiny-checkpoints"), (3, "datasets/owner/tiny-checkpoints")):
+        place = new_place()
+        parent = places[-1].parent()
+        places[-1].publish(place.input / mount)
+        if number == 3:
+            for path in (place.input / mount).glob("*.pt"):
+                _unpack(path)
+        place.output = place.run(parameters(number, parent))
+        places.append(place)
+    return places
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(new_place, parameters):
+    """The same training in one session."""
+    place = new_place()
+    place.output = place.run(parameters(overrides={"steps_per_session": None}))
+    return place
+
+
+@pytest.fixture(scope="session")
+def check():
+    """Validate an instance against one of the contract's schemas."""
+
+    def validate(name, instance):
+        schema = json.loads((KERNEL / "contract" / f"{name}.schema.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(instance)
+
+    return validate
+
+
+@pytest.fixture(scope="session")
+def same_state():
+    """Whether two checkpoints hold the same parameters and moments, bit for bit."""
+    import torch  # noqa: PLC0415
+
+    def compare(one, other):
+        states = [torch.load(path, weights_only=True) for path in (one, other)]
+        weights = [state["model"] for state in states]
+        moments = [state["optimizer"]["state"] for state in states]
+        return (
+            weights[0].keys() == weights[1].keys()
+            and all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+            and moments[0].keys() == moments[1].keys()
+            and all(
+                torch.equal(moments[0][number][key], moments[1][number][key])
+                for number in moments[0]
+                for key in ("exp_avg", "exp_avg_sq", "step")
+            )
+        )
+
+    return compare
