@@ -120,7 +120,9 @@ def test_a_lost_answer_is_found_on_kaggle_again(
     kchain, project_folder, local_kaggle, point_at, method
 ):
     project_folder(extra=QUICK)
-    service = "kernels.KernelsApiService" if method == "SaveKernel" else "datasets.DatasetApiService"
+    service = (
+        "kernels.KernelsApiService" if method == "SaveKernel" else "datasets.DatasetApiService"
+    )
     lost = Fault(f"{service}/{method}", "reset_after")
     local_kaggle.faults.add(lost)
 

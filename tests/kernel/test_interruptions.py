@@ -1,0 +1,138 @@
+"""Sessions that do not end by themselves: killed, told to stop, out of time, broken."""
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+
+def _wait_for(launcher, event, step):
+    """Read a session's log until it reports this event at this step or later."""
+    for line in launcher.stdout:
+        if line.startswith("kchain: "):
+            facts = json.loads(line.removeprefix("kchain: "))
+            if facts["event"] == event and facts.get("step", 0) >= step:
+                return
+    raise AssertionError(f"the session ended without {event} at step {step}")
+
+
+@pytest.fixture
+def long(parameters):
+    """Parameters of a session that would train far longer than any test waits."""
+    return parameters(overrides={"max_steps": 100_000, "steps_per_session": None})
+
+
+def test_a_killed_session_goes_on_from_its_own_checkpoint_to_the_same_bits(
+    new_place, parameters, uninterrupted, same_state, check
+):
+    place = new_place()
+    whole = parameters(overrides={"steps_per_session": None})
+    launcher = place.start(whole)
+    _wait_for(launcher, "checkpoint", 5)
+    os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.communicate(timeout=30)
+    left = place.entry(place.manifest["latest"])
+
+    assert launcher.returncode == -signal.SIGKILL
+    assert place.verdict["outcome"] == "running"
+    check("verdict", place.verdict)
+    assert place.parent()["bytes"] == (place.checkpoints / left["name"]).stat().st_size
+
+    (place.checkpoints / "checkpoint_epoch1_step11.pt.tmp").write_bytes(b"half")
+    output = place.run(whole)
+    latest = place.manifest["latest"]
+
+    assert f"resuming from {left['name']} (sha256 {left['sha256']})" in output
+    assert place.verdict["outcome"] == "complete"
+    assert place.verdict["first_step"] == 0
+    assert same_state(place.checkpoints / latest, uninterrupted.checkpoints / latest)
+    assert place.history == uninterrupted.history
+    assert not list(place.checkpoints.glob("*.tmp"))
+
+
+def test_a_torn_newest_checkpoint_is_passed_over_for_the_one_before(first, new_place, parameters):
+    place = new_place()
+    shutil.copytree(first.working, place.working, dirs_exist_ok=True)
+    newest = place.checkpoints / place.manifest["latest"]
+    newest.write_bytes(newest.read_bytes()[:-1])
+
+    output = place.run(parameters())
+
+    assert "resuming from checkpoint_epoch1_step3.pt" in output
+    assert place.verdict["last_step"] == 4
+    assert place.parent()["bytes"] == newest.stat().st_size
+
+
+def test_sigterm_stops_a_session_with_a_saved_checkpoint(new_place, long, check):
+    place = new_place()
+    launcher = place.start(long)
+    _wait_for(launcher, "checkpoint", 2)
+    launcher.send_signal(signal.SIGTERM)
+    launcher.communicate(timeout=30)
+    verdict = place.verdict
+
+    assert launcher.returncode == 0
+    assert (verdict["outcome"], verdict["reason"]) == ("stopped", "signal")
+    assert place.entry(place.manifest["latest"])["step"] == verdict["last_step"] >= 2
+    check("verdict", verdict)
+    check("manifest", place.manifest)
+
+
+def test_a_session_ends_out_of_time_with_a_validated_checkpoint(new_place, long):
+    place = new_place()
+
+    place.run({**long, "time_budget_seconds": 12})
+    verdict = place.verdict
+
+    assert (verdict["outcome"], verdict["reason"]) == ("out_of_time", None)
+    entry = place.entry(place.manifest["latest"])
+    assert entry["step"] == verdict["last_step"] > 0
+    assert entry["val_loss"] is not None
+    assert sum(verdict["seconds"].values()) < 12
+
+
+def test_a_trainer_that_raises_leaves_a_verdict(new_place, parameters, kernel, check):
+    place = new_place()
+    code = place.root / "code"
+    shutil.copytree(kernel, code, ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "model.py").open("a") as file:
+        file.write('raise RuntimeError("the planted fault")\n')
+
+    output = place.run(parameters(), code)
+    verdict = place.verdict
+
+    assert (verdict["outcome"], verdict["reason"]) == ("failed", "exception")
+    assert verdict["detail"] == "RuntimeError: the planted fault"
+    assert "Traceback" in output
+    check("verdict", verdict)
+
+
+def test_a_loss_that_is_not_finite_ends_the_session_before_the_step(new_place, parameters):
+    place = new_place()
+    broken = {"learning_rate": 1e30, "warmup_steps": 0, "gradient_clip": 1e30, "precision": "fp16"}
+
+    place.run(parameters(overrides={**broken, "evaluation_steps": 100}))
+    verdict = place.verdict
+
+    assert (verdict["outcome"], verdict["reason"]) == ("failed", "nonfinite_loss")
+    assert f"at step {verdict['last_step'] + 1}" in verdict["detail"]
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "told", "outcome", "reason"),
+    [
+        (1, "Traceback\ntorch.OutOfMemoryError: CUDA out of memory", [], "failed", "out_of_memory"),
+        (1, "OSError: [Errno 28] No space left on device\n", [], "failed", "disk_full"),
+        (1, "ValueError: no\n", [15], "failed", "exception"),
+        (-9, "", [], "failed", "signal"),
+        (-15, "", [15], "stopped", "signal"),
+        (0, "", [], "failed", "exception"),
+    ],
+)
+def test_a_trainers_death_is_explained(load, status, output, told, outcome, reason):
+    ending = load("launch").explain_death(status, output, told)
+
+    assert (ending.outcome, ending.reason) == (outcome, reason)
+    assert ending.detail
