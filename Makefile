@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test prove check format clean
+.PHONY: demo test prove figures docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/kchain run --sessions 3 --dry-run
@@ -19,6 +19,14 @@ test: $(STAMP)
 # The long counts: everything that takes minutes to hours and proves more than a test run can.
 prove: $(STAMP)
 	$(BIN)/pytest -m prove --override-ini addopts=
+
+# The figures that README and docs quote, measured here and now.
+figures: $(STAMP)
+	$(BIN)/python benchmarks/figures.py --runs $(or $(RUNS),1)
+
+# Pages that are made from the code: docs/cli.md and docs/machine.md.
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 check: $(STAMP)
 	$(BIN)/ruff check

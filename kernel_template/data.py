@@ -20,16 +20,16 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import torch
 from parameters import Settings
-from session import CONTRACT, Refusal, sha256_file
+from session import CONTRACT, Refusal, find_files, sha256_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own name for it
@@ -138,7 +138,7 @@ def encode(tokenizer: Tokenizer, articles: Iterable[str]) -> np.ndarray:
 
 def _load_attached_tokens(input_dir: Path) -> Data | None:
     """tokens.bin below the input, if its manifest is beside it and agrees with it."""
-    described = next(iter(sorted(input_dir.rglob("tokens.json"))), None)
+    described = _find_file(input_dir, "tokens.json")
     if described is None:
         return None
     facts = json.loads(described.read_text(encoding="utf-8"))
@@ -157,30 +157,45 @@ def _load_attached_tokens(input_dir: Path) -> Data | None:
 
 def _load_text(settings: Settings, input_dir: Path) -> Data:
     """Text attached to the notebook, else from the Hub, tokenised now."""
+    corpus = settings.corpus
+    attached = find_text(input_dir)
+    is_reachable = attached is not None or _is_hub_reachable()
+    if not is_reachable:  # before the Hub's client is imported: it would retry for half a minute
+        os.environ["HF_HUB_OFFLINE"] = "1"
     from datasets import disable_progress_bars, load_dataset  # noqa: PLC0415 - takes a second
 
     disable_progress_bars()
-    corpus = settings.corpus
-    attached = find_text(input_dir)
-    with _explain_missing(corpus["path"]):
+    try:
         if attached:
             files = {split: [str(path) for path in paths] for split, paths in attached.items()}
-            kind = TEXT_FORMATS[attached["train"][0].suffix]
-            corpora = load_dataset(kind, data_files=files)
+            corpora = load_dataset(TEXT_FORMATS[attached["train"][0].suffix], data_files=files)
         else:
-            corpora = load_dataset(corpus["path"], corpus["name"])
+            corpora = load_dataset(corpus["path"], corpus["name"])  # a cached copy serves offline
         tokenizer = _load_tokenizer(settings.tokenizer["path"], input_dir)
-    column = corpus["text_column"]
+    except OSError as error:  # every error of the Hub's client is one
+        reason = "data_missing" if is_reachable else "no_internet"
+        raise Refusal(reason, f"{corpus['path']} could not be loaded: {error}") from error
     streams = [
-        encode(tokenizer, join_articles(corpora[split], column))
+        encode(tokenizer, join_articles(corpora[split], corpus["text_column"]))
         for split in ("train", "validation")
     ]
     source = str(attached["train"][0].parent) if attached else f"the Hub's {corpus['path']}"
     return Data(*streams, tokenizer, source)
 
 
+def _is_hub_reachable() -> bool:
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if getproxies():  # then a direct connection proves nothing
+        return True
+    try:
+        socket.create_connection((hub.hostname, hub.port or 443), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
 def _load_tokenizer(name: str, input_dir: Path) -> Tokenizer:
-    attached = next(iter(sorted(input_dir.rglob("tokenizer.json"))), None)
+    attached = _find_file(input_dir, "tokenizer.json")
     if attached is None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - only when it is needed
 
@@ -188,10 +203,14 @@ def _load_tokenizer(name: str, input_dir: Path) -> Tokenizer:
     return Tokenizer.from_file(str(attached))
 
 
+def _find_file(folder: Path, name: str) -> Path | None:
+    return next((path for path in find_files(folder) if path.name == name), None)
+
+
 def find_text(input_dir: Path) -> dict[str, list[Path]] | None:
     """Attached text files by split; the split is in the file's name, or in its folder's."""
     splits = {"train": [], "valid": [], "test": []}
-    for path in sorted(input_dir.rglob("*")):
+    for path in find_files(input_dir):
         if path.suffix in TEXT_FORMATS and "checkpoint" not in path.name:
             names = (path.name.lower(), path.parent.name.lower())
             split = next((s for name in names for s in ("valid", "test", "train") if s in name), "")
@@ -201,21 +220,6 @@ def find_text(input_dir: Path) -> dict[str, list[Path]] | None:
     if not splits["valid"]:
         raise Refusal("data_missing", f"{splits['train'][0]} has no validation file beside it")
     return {"train": splits["train"], "validation": splits["valid"]}
-
-
-@contextmanager
-def _explain_missing(name: str) -> Iterator[None]:
-    """Say why a dataset could not be loaded; the Hub's clients raise kinds of OSError."""
-    try:
-        yield
-    except OSError as error:
-        hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-        reason = "data_missing"
-        try:
-            socket.create_connection((hub.hostname, hub.port or 443), timeout=10).close()
-        except OSError:
-            reason = "no_internet"
-        raise Refusal(reason, f"{name} could not be loaded: {error}") from error
 
 
 def join_articles(dataset, column: str) -> Iterator[str]:

@@ -6,7 +6,6 @@ Standard library only, except where checkpoints attached by hand have to be open
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,7 @@ from checkpoint import (
     read_manifest,
 )
 from parameters import Parameters, parse_parameters, read_parameters
-from session import Paths, Refusal, find_paths, sha256_file
-
-SEARCH_DEPTH = 8  # folders below the input; Kaggle's deepest mount, a model's, has six
+from session import Paths, Refusal, find_files, find_paths, sha256_file
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,15 @@ class Found:
 
 
 def search(folder: Path) -> Listing:
-    """Look everywhere below `folder`: Kaggle's mount layout differs from session to session."""
+    """Look everywhere below `folder`."""
     listing = Listing([], [], [])
-    for name, folders, files in os.walk(folder, followlinks=True):
-        here = Path(name)
-        folders.sort()
-        if len(here.relative_to(folder).parts) >= SEARCH_DEPTH:
-            folders.clear()
-        if MANIFEST in files:
-            listing.manifests.append(here / MANIFEST)
-        if "data.pkl" in files:
-            listing.unpacked.append(here)
-        listing.files.extend(here / file for file in sorted(files) if file.endswith(".pt"))
+    for path in find_files(folder):
+        if path.name == MANIFEST:
+            listing.manifests.append(path)
+        elif path.name == "data.pkl":
+            listing.unpacked.append(path.parent)
+        elif path.suffix == ".pt":
+            listing.files.append(path)
     return listing
 
 

@@ -11,11 +11,13 @@ import platform
 import re
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 CONTRACT = 1
 RESERVE_SECONDS = 90.0  # kept free at the end of a session for its last evaluation and save
+SEARCH_DEPTH = 8  # folders below the input; Kaggle's deepest mount, a model's, has six
 CATEGORIES = ("startup", "data", "train", "evaluate", "save", "idle")  # where seconds can go
 
 
@@ -59,6 +61,15 @@ def find_paths() -> Paths:
     )
     paths.working.mkdir(parents=True, exist_ok=True)
     return paths
+
+
+def find_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in order: Kaggle's mount layout differs between sessions."""
+    for name, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        if len(Path(name).relative_to(folder).parts) >= SEARCH_DEPTH:
+            folders.clear()
+        yield from (Path(name, file) for file in sorted(files))
 
 
 def session_started_at(paths: Paths) -> float:

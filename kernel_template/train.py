@@ -200,27 +200,26 @@ def train(session: Session, parameters: Parameters) -> Ending:
         device=names[0],
     )
 
+    def find_ending() -> Ending | None:
+        if step >= total_steps:
+            return Ending("complete", None, f"all {total_steps} steps are done")
+        if step >= stop_step:
+            return Ending("stopped", None, "session's share of steps is done")
+        if session.signal_number is not None:
+            told = signal.Signals(session.signal_number).name
+            return Ending("stopped", "signal", f"{told} came after step {step}")
+        if session.seconds_left() < slowest_step_seconds:
+            return Ending("out_of_time", None, f"no time is left for step {step + 1}")
+        return None
+
     # ---- the loop
     session.spend("train")
     saved_step, saved_at = step, time.monotonic()
     line_step, line_at = step, time.monotonic()
-    improved = False
     slowest_step_seconds = 0.0
-    while True:
-        if step >= total_steps:
-            ending = Ending("complete", None, f"all {total_steps} steps are done")
-            break
-        if step >= stop_step:
-            ending = Ending("stopped", None, "session's share of steps is done")
-            break
-        if session.signal_number is not None:
-            told = signal.Signals(session.signal_number).name
-            ending = Ending("stopped", "signal", f"{told} came after step {step}")
-            break
-        if session.seconds_left() < slowest_step_seconds:
-            ending = Ending("out_of_time", None, f"the time for step {step + 1} is not left")
-            break
-
+    improved = False
+    ending = find_ending()
+    while ending is None:
         # one optimizer step
         began_at = time.monotonic()
         lr = learning_rate(s, total_steps, step)
@@ -289,7 +288,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
             session.progress("epoch", **here, loss=mean)
         waited = time.monotonic() - saved_at
         due = step % s.checkpoint_steps == 0 or waited >= s.checkpoint_seconds
-        if (due or improved or ends_epoch) and step < stop_step:
+        ending = find_ending()
+        if (due or improved or ends_epoch) and ending is None:
             save(best=improved)
             session.write_verdict("running")
             saved_step, saved_at = step, time.monotonic()

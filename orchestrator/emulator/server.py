@@ -144,8 +144,10 @@ class LocalKaggle:
 
     def _keep_sessions(self) -> None:
         """Start, launch and collect sessions until the server closes."""
-        while not self.platform.closing.is_set():
-            self.platform.wake.clear()
+        while True:
+            self.platform.wake.clear()  # before looking at anything, so that no call is missed
+            if self.platform.closing.is_set():
+                return
             keep_sessions(self.platform)
             self.platform.wake.wait(self._patience_seconds())
 

@@ -62,7 +62,8 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     manifest = parse_manifest(content, expected)
     if stop := _fetch_files(context, push, folder, manifest):
         return stop.wake
-    context.files.promote(folder, manifest.sha256, [*manifest.wanted, MANIFEST])
+    said = [VERDICT] if verdict else []
+    context.files.promote(folder, manifest.sha256, [*manifest.wanted, MANIFEST, *said])
     checkpoint = as_checkpoint(manifest, verdict)
     context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body())
     return None

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_comparing_states_notices_a_difference(chain, same_state):
 
 
 def test_a_resumed_session_recomputes_the_stored_validation_loss(chain):
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in pairwise(chain):
         resumed = after.verdict["resumed_from"]
 
         assert resumed["file"] == before.manifest["latest"]

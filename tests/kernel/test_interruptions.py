@@ -52,17 +52,39 @@ def test_a_killed_session_goes_on_from_its_own_checkpoint_to_the_same_bits(
     assert not list(place.checkpoints.glob("*.tmp"))
 
 
-def test_a_torn_newest_checkpoint_is_passed_over_for_the_one_before(first, new_place, parameters):
+def test_a_torn_newest_checkpoint_is_passed_over_for_the_one_before(
+    load, first, new_place, parameters
+):
     place = new_place()
     shutil.copytree(first.working, place.working, dirs_exist_ok=True)
     newest = place.checkpoints / place.manifest["latest"]
     newest.write_bytes(newest.read_bytes()[:-1])
+    told = load("parameters").parse_parameters(parameters())
 
-    output = place.run(parameters())
+    found = load("search").find_start(load("session").Paths(place.input, place.working), told)
+    folder = load("checkpoint").CheckpointFolder(place.checkpoints, told)
+    load("search").take_over(found, folder)
 
-    assert "resuming from checkpoint_epoch1_step3.pt" in output
-    assert place.verdict["last_step"] == 4
-    assert place.parent()["bytes"] == newest.stat().st_size
+    assert (found.origin, found.entry["step"]) == ("own", 3)
+    assert not newest.exists()
+    assert sorted(folder.entries) == [
+        "best_model.pt",
+        "checkpoint_epoch1_step2.pt",
+        "checkpoint_epoch1_step3.pt",
+    ]
+
+
+def test_another_sessions_leftovers_in_the_working_folder_are_not_continued(
+    load, first, new_place, parameters
+):
+    place = new_place()
+    shutil.copytree(first.working, place.working, dirs_exist_ok=True)
+    told = load("parameters").parse_parameters(parameters(2, first.parent()))
+
+    with pytest.raises(load("session").Refusal) as refusal:
+        load("search").find_start(load("session").Paths(place.input, place.working), told)
+
+    assert refusal.value.reason == "parent_mismatch"
 
 
 def test_sigterm_stops_a_session_with_a_saved_checkpoint(new_place, long, check):

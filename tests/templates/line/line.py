@@ -43,22 +43,45 @@ def main(parameters, inputs, working):
     with zipfile.ZipFile(folder / name, "w") as archive:
         info = zipfile.ZipInfo("line/weights.json", (1980, 1, 1, 0, 0, 0))
         archive.writestr(info, json.dumps([a, b]))
-    (folder / "training_history.json").write_text(json.dumps({
-        "contract": 1, "chain": parameters["chain"], "validations": [], "epochs": [], "sessions": [],
-        "steps": [{"step": step, "epoch": 1, "loss": losses[-1], "lr": 0.1}],
-    }))
+    (folder / "training_history.json").write_text(
+        json.dumps(
+            {
+                "contract": 1,
+                "chain": parameters["chain"],
+                "validations": [],
+                "epochs": [],
+                "sessions": [],
+                "steps": [{"step": step, "epoch": 1, "loss": losses[-1], "lr": 0.1}],
+            }
+        )
+    )
     (folder / "latest_checkpoint.txt").write_text(name)
     weights = json.dumps([a, b]).encode()
     files = [
-        {**entry(folder, name, "checkpoint"), "epoch": 1, "step": step, "train_loss": losses[-1],
-         "val_loss": None, "members": [{"path": "weights.json", "bytes": len(weights),
-                                        "sha256": hashlib.sha256(weights).hexdigest()}]},
+        {
+            **entry(folder, name, "checkpoint"),
+            "epoch": 1,
+            "step": step,
+            "train_loss": losses[-1],
+            "val_loss": None,
+            "members": [
+                {
+                    "path": "weights.json",
+                    "bytes": len(weights),
+                    "sha256": hashlib.sha256(weights).hexdigest(),
+                }
+            ],
+        },
         entry(folder, "training_history.json", "history"),
         entry(folder, "latest_checkpoint.txt", "pointer"),
     ]
     manifest = {
-        **identity(parameters), "parent": parent, "created_at": time.time(),
-        "training_complete": False, "latest": name, "files": files,
+        **identity(parameters),
+        "parent": parent,
+        "created_at": time.time(),
+        "training_complete": False,
+        "latest": name,
+        "files": files,
         "publish": [f["name"] for f in files],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -75,8 +98,13 @@ def identity(parameters):
 
 def entry(folder, name, kind):
     path = folder / name
-    return {"name": name, "kind": kind, "bytes": path.stat().st_size, "sha256": sha(path),
-            "created_at": time.time()}
+    return {
+        "name": name,
+        "kind": kind,
+        "bytes": path.stat().st_size,
+        "sha256": sha(path),
+        "created_at": time.time(),
+    }
 
 
 def sha(path):
@@ -88,12 +116,26 @@ def say(**body):
 
 
 def verdict(parameters, working, outcome, reason, first, last, resumed, losses=(None,)):
-    (working / "session.json").write_text(json.dumps({
-        **identity(parameters), "outcome": outcome, "reason": reason, "detail": reason or "",
-        "first_step": first, "last_step": last, "training_complete": False,
-        "steps_per_second": None,
-        "seconds": dict.fromkeys(("startup", "data", "train", "evaluate", "save", "idle"), 0.0),
-        "devices": {"kind": "cpu", "names": [], "count": 0},
-        "versions": {"python": sys.version.split()[0]}, "resumed_from": resumed,
-        "first_loss": losses[0], "last_loss": losses[-1], "written_at": time.time(),
-    }))
+    (working / "session.json").write_text(
+        json.dumps(
+            {
+                **identity(parameters),
+                "outcome": outcome,
+                "reason": reason,
+                "detail": reason or "",
+                "first_step": first,
+                "last_step": last,
+                "training_complete": False,
+                "steps_per_second": None,
+                "seconds": dict.fromkeys(
+                    ("startup", "data", "train", "evaluate", "save", "idle"), 0.0
+                ),
+                "devices": {"kind": "cpu", "names": [], "count": 0},
+                "versions": {"python": sys.version.split()[0]},
+                "resumed_from": resumed,
+                "first_loss": losses[0],
+                "last_loss": losses[-1],
+                "written_at": time.time(),
+            }
+        )
+    )

@@ -1,0 +1,314 @@
+"""Fixtures: a clock that is set, a server that misbehaves as told, and what a session leaves."""
+
+import contextlib
+import hashlib
+import json
+import socket
+import struct
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from orchestrator.checkpoints import Expectation
+from orchestrator.files import Files
+from orchestrator.model import Checkpoint, Parent
+
+TOKEN = "kc1." + "a" * 26
+HANG_SECONDS = 30  # the longest that a held request is held
+
+
+class SetClock:
+    """A clock that stands where it is put."""
+
+    def __init__(self, at=1_000_000.0):
+        self.at = at
+
+    def now(self):
+        return self.at
+
+    def sleep(self, seconds):
+        self.at += seconds
+
+
+@pytest.fixture
+def clock():
+    return SetClock()
+
+
+# A server whose every answer is told beforehand
+
+
+class Reply:
+    """One answer; `then` is what becomes of the connection: end, reset, hang or drip."""
+
+    def __init__(self, status=200, body=b"", headers=None, then="end"):
+        self.status, self.headers, self.then = status, dict(headers or {}), then
+        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if not isinstance(body, bytes):
+            self.headers.setdefault("Content-Type", "application/json")
+
+
+class Script:
+    """What a server answers, by the last part of the path, and what it was asked."""
+
+    def __init__(self):
+        self.replies, self.requests = {}, []
+        self.released = threading.Event()
+        self.default = Reply(404, {"code": 404, "message": "not scripted"})
+
+    def on(self, name, *replies):
+        """Answer so, one after the other; the last one stays."""
+        self.replies[name] = list(replies)
+
+    def next_for(self, name):
+        waiting = self.replies.get(name, [self.default])
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    def asked(self, name):
+        return [request for request in self.requests if request["name"] == name]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        script = self.server.script
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        script.requests.append({"name": name, "headers": dict(self.headers), "body": body})
+        reply = script.next_for(name)
+        self.close_connection = True
+        if reply.then == "silent":
+            script.released.wait(HANG_SECONDS)
+            return
+        with contextlib.suppress(ConnectionError):  # the client had enough of us
+            self._send(reply, script)
+
+    do_GET = do_PUT = do_POST
+
+    def _send(self, reply, script):
+        if reply.then != "reset_first":
+            self.send_response(reply.status)
+            for header, value in {"Content-Length": len(reply.body), **reply.headers}.items():
+                if value is not None:
+                    self.send_header(header, str(value))
+            self.end_headers()
+            self.wfile.write(reply.body)
+        if reply.then == "hang":
+            script.released.wait(HANG_SECONDS)
+        elif reply.then == "drip":
+            while not script.released.wait(0.05):
+                self.wfile.write(b".")
+        elif reply.then.startswith("reset"):
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, _request, _address):
+        pass  # a connection that was cut on purpose
+
+
+@pytest.fixture
+def reply():
+    return Reply
+
+
+@pytest.fixture
+def serve():
+    """Start servers that answer as their script says; `.script` and `.url` of each are given."""
+    with contextlib.ExitStack() as stack:
+
+        def start():
+            server = Server(("127.0.0.1", 0), Handler)
+            server.script = Script()
+            server.url = f"http://127.0.0.1:{server.server_port}"
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            for end in (server.server_close, thread.join, server.shutdown):
+                stack.callback(end)
+            stack.callback(server.script.released.set)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def server(serve):
+    return serve()
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+# What a session leaves
+
+
+class Output:
+    """The output of one session on disk, with a manifest that can be bent before it is sealed."""
+
+    def __init__(self, folder, parent=None, step=10):
+        self.folder, self.parent = folder, parent
+        self.name = f"checkpoint_epoch1_step{step}.pt"
+        members = {"data.pkl": b"weights " * 50, "byteorder": b"little"}
+        self.write_archive(members)
+        (folder / "training_history.json").write_text("{}")
+        (folder / "latest_checkpoint.txt").write_text(self.name)
+        checkpoint = {
+            **self.entry(self.name, "checkpoint"),
+            "epoch": 1,
+            "step": step,
+            "train_loss": 2.5,
+            "val_loss": None,
+            "members": [member(path, content) for path, content in members.items()],
+        }
+        self.body = {
+            "contract": 1,
+            "chain": "demo",
+            "session": 2 if parent else 1,
+            "attempt": 1,
+            "token": TOKEN,
+            "parent": parent.to_body() if parent else None,
+            "created_at": 1_000_000.0,
+            "training_complete": False,
+            "latest": self.name,
+            "files": [
+                checkpoint,
+                self.entry("training_history.json", "history"),
+                self.entry("latest_checkpoint.txt", "pointer"),
+            ],
+            "publish": [self.name, "training_history.json", "latest_checkpoint.txt"],
+        }
+
+    @property
+    def checkpoint(self):
+        return self.body["files"][0]
+
+    @property
+    def content(self):
+        return json.dumps(self.body).encode()
+
+    @property
+    def expected(self):
+        return Expectation("demo", 2 if self.parent else 1, 1, TOKEN, self.parent)
+
+    def write_archive(self, members):
+        """Write the checkpoint, and list it as it now is; members stay listed as they were."""
+        with zipfile.ZipFile(self.folder / self.name, "w") as archive:
+            for path, content in dict(members).items():
+                archive.writestr(f"archive/{path}", content)
+        if hasattr(self, "body"):
+            self.relist()
+
+    def relist(self):
+        self.checkpoint.update(self.entry(self.name, "checkpoint"))
+
+    def entry(self, name, kind):
+        content = (self.folder / name).read_bytes()
+        return {"name": name, "kind": kind, **measured(content), "created_at": 1_000_000.0}
+
+
+def measured(content):
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def member(path, content):
+    return {"path": path, **measured(content)}
+
+
+@pytest.fixture
+def parent():
+    return Parent("checkpoint_epoch1_step5.pt", 5, 100, "1" * 64, "2" * 64)
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Write what a session leaves into a folder of its own."""
+
+    def write(**arguments):
+        folder = tmp_path / "session-output"
+        folder.mkdir()
+        return Output(folder, **arguments)
+
+    return write
+
+
+@pytest.fixture
+def files(tmp_path):
+    return Files(tmp_path / "state", tmp_path / "output")
+
+
+@pytest.fixture
+def checkpoint():
+    """A verified checkpoint's record, as the machine knows it."""
+
+    def make(step=10, **fields):
+        return Checkpoint(
+            **{
+                "file": f"checkpoint_epoch1_step{step}.pt",
+                "epoch": 1,
+                "step": step,
+                "bytes": 100,
+                "sha256": f"{step:064x}",
+                "manifest_sha256": f"{step + 1:064x}",
+                "publish": [f"checkpoint_epoch1_step{step}.pt"],
+                "first_step": 0,
+                "first_loss": 3.0,
+                "last_loss": 2.0,
+                "val_loss": None,
+                "outcome": "stopped",
+                "reason": None,
+                "training_complete": False,
+                **fields,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def session_events(checkpoint):
+    """The events of one session that goes well, as (kind, data) pairs."""
+
+    def make(session=1, *, step=None, version=None):
+        step, version = step or 10 * session, version or session
+        token = {"token": TOKEN, "base_version": version - 1}
+        return [
+            ("push_intent", {**token, "session": session, "attempt": 1, "parent": None,
+                             "time_budget_seconds": 600, "source_sha256": "0" * 64}),
+            ("push_sent", {}),
+            ("push_done", {"version": version, "url": "", "adopted": False}),
+            ("session_seen", {"status": "running"}),
+            ("session_ended", {"status": "complete", "message": ""}),
+            ("checkpoint_verified", {"checkpoint": checkpoint(step).to_body()}),
+            ("publish_intent", {**token, "create": session == 1, "manifest_sha256": "3" * 64}),
+            ("publish_sent", {}),
+            ("publish_done", {}),
+            ("publish_seen", {"version": version}),
+            ("head", {"version": version}),
+        ]  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def binding():
+    return {
+        "endpoint": "http://127.0.0.1:1",
+        "owner": "local",
+        "kernel": "kchain-demo",
+        "dataset": "kchain-demo-checkpoints",
+    }

@@ -1,0 +1,28 @@
+"""Time that passes only when somebody waits: the world's, and what the laptop takes it for."""
+
+from collections.abc import Callable
+
+MONDAY_AT = 1_799_625_600.0  # 2027-01-11 00:00 UTC, five days before the quota's next reset
+
+
+class VirtualClock:
+    """Implements `clock.Clock`. `error_seconds` is how wrong the laptop's clock is."""
+
+    def __init__(self) -> None:
+        self.true_at = MONDAY_AT
+        self.error_seconds = 0.0
+        self.is_ticking = False
+        self.listeners: list[Callable[[float], None]] = []
+
+    def now(self) -> float:
+        return self.true_at + self.error_seconds
+
+    def sleep(self, seconds: float) -> None:
+        assert not self.is_ticking, "a tick slept"
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and the world go on with it."""
+        self.true_at += max(0.0, seconds)
+        for listener in self.listeners:
+            listener(self.true_at)

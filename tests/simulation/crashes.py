@@ -1,0 +1,49 @@
+"""Dying at a chosen effect. An effect is one call across a seam: journal, Kaggle, disk."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+MOST_EFFECTS = 20_000  # of one run; beyond it something goes round in circles
+
+
+class Killed(BaseException):
+    """The process is gone; nothing after this line happened."""
+
+
+class Effects:
+    """Counts the effects of a run, over all its restarts, and kills it where asked to."""
+
+    def __init__(self, kills: Iterable[tuple[int, str]] = ()) -> None:
+        self.names: list[str] = []
+        self.kills = frozenset(kills)  # (number of the effect, "before" or "after")
+        self.fired: list[tuple[int, str]] = []
+
+    def around(self, name: str, call: Callable[[], Any]) -> Any:
+        number = len(self.names)
+        assert number < MOST_EFFECTS, "the chain goes round in circles"
+        self.names.append(name)
+        self._die_if_asked(number, "before")
+        result = call()
+        self._die_if_asked(number, "after")
+        return result
+
+    def _die_if_asked(self, number: int, moment: str) -> None:
+        if (number, moment) in self.kills:
+            self.fired.append((number, moment))
+            raise Killed
+
+
+class Watched:
+    """Passes everything on to `target`; its `methods` (all public ones if None) are effects."""
+
+    def __init__(
+        self, seam: str, target: Any, effects: Effects, methods: frozenset[str] | None = None
+    ) -> None:
+        self._seam, self._target, self._effects, self._methods = seam, target, effects, methods
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        if not callable(value) or (self._methods is not None and name not in self._methods):
+            return value
+        effect = f"{self._seam}.{name}"
+        return lambda *args, **kwargs: self._effects.around(effect, lambda: value(*args, **kwargs))

@@ -1,0 +1,200 @@
+"""The body of a simulated session: a training whose weights are a hash chain over its steps.
+
+It keeps the session contract as the real template does, on bytes in memory. Whatever happens to
+a chain, its weights after step S are `weights(S)`: every other value means that a session
+continued from something else than it was told to.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_PARAMETERS = re.compile(
+    r"^PARAMETERS = json\.loads\(r'''\n(.*?)\n'''\)$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens in one session."""
+
+    steps: int = 10
+    seconds: float = 2400.0
+    ending: str = "complete"  # how the platform sees it: one of records.Ending
+    reason: str | None = None  # what the verdict says
+    training_complete: bool = False
+    saves: bool = True  # false: it dies before its first checkpoint
+    stale_versions: int = 0  # how many dataset versions its mount lags behind
+
+
+@functools.cache
+def weights(step: int) -> str:
+    """The weights after so many steps of an uninterrupted training."""
+    return _train(weights(step - 1), step) if step else "0" * 64
+
+
+def read_weights(checkpoint: bytes) -> tuple[int, str]:
+    """The step and the weights that a checkpoint file holds."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
+        state = json.loads(archive.read("archive/state.json"))
+    return state["step"], state["weights"]
+
+
+def read_parameters(source: str) -> dict[str, Any] | None:
+    """What the pushed notebook tells its session; None for a notebook that is not ours."""
+    try:
+        cells = json.loads(source)["cells"]
+    except ValueError:
+        return None
+    found = [match for cell in cells if (match := _PARAMETERS.search(cell["source"]))]
+    return json.loads(found[0][1]) if found else None
+
+
+def run(
+    parameters: Mapping[str, Any], mounted: Mapping[str, bytes], script: Script, at: float
+) -> dict[str, bytes]:
+    """Run a session until `at`; returns the files that it leaves."""
+    parent = parameters["parent"]
+    start, resumed = _resume(parent, mounted) if parent else ((0, weights(0)), None)
+    if start is None:
+        return {"session.json": _verdict(parameters, script, "refused", "parent_missing", at)}
+    if not script.saves:
+        return {}
+    step, value = start
+    for step in range(start[0] + 1, start[0] + script.steps + 1):
+        value = _train(value, step)
+    files = _checkpoint(parameters, script, mounted, (step, value), at)
+    outcome = "complete" if script.training_complete else "stopped"
+    verdict = _verdict(
+        parameters, script, outcome, script.reason, at, first=start[0], last=step, resumed=resumed
+    )
+    return {
+        **{f"checkpoints/{name}": data for name, data in files.items()},
+        "session.json": verdict,
+    }
+
+
+def _resume(
+    parent: Mapping[str, Any], mounted: Mapping[str, bytes]
+) -> tuple[tuple[int, str] | None, dict[str, Any] | None]:
+    for path, content in mounted.items():
+        if path.endswith("/" + parent["file"]) and _sha256(content) == parent["sha256"]:
+            resumed = {key: parent[key] for key in ("file", "step", "sha256")}
+            return read_weights(content), resumed
+    return None, None
+
+
+def _train(value: str, step: int) -> str:
+    return _sha256(f"{value} {step}".encode())
+
+
+def _checkpoint(
+    parameters: Mapping[str, Any],
+    script: Script,
+    mounted: Mapping[str, bytes],
+    state: tuple[int, str],
+    at: float,
+) -> dict[str, bytes]:
+    """The folder `checkpoints/` at the end of the session."""
+    step, value = state
+    name = f"checkpoint_epoch1_step{step}.pt"
+    content = json.dumps({"step": step, "weights": value}).encode()
+    files = {
+        name: _archive("archive/state.json", content),
+        "training_history.json": _history(parameters, mounted, step),
+        "latest_checkpoint.txt": name.encode(),
+    }
+    member = {"path": "state.json", "bytes": len(content), "sha256": _sha256(content)}
+    kinds = ("checkpoint", "history", "pointer")
+    entries = [
+        {
+            "name": name,
+            "kind": kind,
+            "bytes": len(data),
+            "sha256": _sha256(data),
+            "created_at": at,
+        }
+        for kind, (name, data) in zip(kinds, files.items(), strict=True)
+    ]
+    entries[0] |= {
+        "epoch": 1,
+        "step": step,
+        "train_loss": 1 / step,
+        "val_loss": None,
+        "members": [member],
+    }
+    manifest = {
+        **_identity(parameters),
+        "parent": parameters["parent"],
+        "created_at": at,
+        "training_complete": script.training_complete,
+        "latest": name,
+        "files": entries,
+        "publish": list(files),
+    }
+    return {**files, "manifest.json": json.dumps(manifest).encode()}
+
+
+def _archive(path: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0)), content)
+    return buffer.getvalue()
+
+
+def _history(parameters: Mapping[str, Any], mounted: Mapping[str, bytes], step: int) -> bytes:
+    carried = [data for path, data in mounted.items() if path.endswith("/training_history.json")]
+    if carried:
+        history = json.loads(carried[0])
+    else:
+        history = {"contract": 1, "chain": parameters["chain"], "steps": [], "sessions": []}
+        history |= {"validations": [], "epochs": []}
+    history["steps"].append({"step": step, "epoch": 1, "loss": 1 / step, "lr": 0.1})
+    parent = parameters["parent"]
+    first = {"first_step": parent["step"] if parent else 0}
+    history["sessions"].append({key: parameters[key] for key in ("session", "attempt")} | first)
+    return json.dumps(history).encode()
+
+
+def _verdict(
+    parameters: Mapping[str, Any],
+    script: Script,
+    outcome: str,
+    reason: str | None,
+    at: float,
+    *,
+    first: int = 0,
+    last: int = 0,
+    resumed: dict[str, Any] | None = None,
+) -> bytes:
+    seconds = dict.fromkeys(("startup", "data", "train", "evaluate", "save", "idle"), 0.0)
+    verdict = {
+        **_identity(parameters),
+        "outcome": outcome,
+        "reason": reason,
+        "detail": reason or "",
+        "first_step": first,
+        "last_step": last,
+        "training_complete": script.training_complete,
+        "steps_per_second": (last - first) / script.seconds or None,
+        "seconds": seconds,
+        "devices": {"kind": "cpu", "names": [], "count": 0},
+        "versions": {"python": "3.11"},
+        "resumed_from": resumed,
+        "written_at": at,
+    }
+    return json.dumps(verdict).encode()
+
+
+def _identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: parameters[key] for key in ("contract", "chain", "session", "attempt", "token")}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
