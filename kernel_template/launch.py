@@ -89,6 +89,7 @@ def make_environment(parameters: Parameters, started_at: float) -> dict[str, str
     environment = {
         **os.environ,
         "KCHAIN_SESSION_STARTED_AT": repr(started_at),
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads made steps 3x slower on two busy cores
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # thousands of lines in Kaggle's log
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -12,13 +12,20 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.clock import Clock
-from orchestrator.errors import ConfigError, JournalConflict, JournalError, KchainError, NotNow
+from orchestrator.errors import (
+    ConfigError,
+    IllegalTransition,
+    JournalConflict,
+    JournalError,
+    KchainError,
+    NotNow,
+)
 from orchestrator.machine import Event, Kind, State, apply
 
 FORMAT = 1  # PRAGMA user_version
@@ -55,6 +62,7 @@ class Journal:
         self._clock, self._on_event = clock, on_event
         self._db = _connect(path, read_only)
         try:
+            self._db.execute(f"PRAGMA query_only = {read_only:d}")
             _prepare(self._db, path)
             self.state = State()
             self._history: list[Event] = []
@@ -71,9 +79,9 @@ class Journal:
             JournalConflict: another controller wrote first; nothing was written.
             NotNow, ConfigError: the disk is full or read-only; nothing was written.
         """
-        event = Event(self.state.seq + 1, self._clock.now(), kind, data)
+        event = Event(self.state.seq + 1, float(self._clock.now()), kind, data)
         state = apply(self.state, event)
-        row = (self.chain, event.seq, event.at, kind.value, _render_body(event))
+        row = (self.chain, event.seq, event.at, kind.value, _render_body(self.chain, event))
         try:
             with self._db:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
@@ -82,7 +90,7 @@ class Journal:
                 f"another controller is driving chain {self.chain!r}; stop one of the two"
             ) from error
         except sqlite3.Error as error:
-            raise _unwritable(self.path, error) from error
+            raise _failure(self.path, error) from error
         self._history.append(event)
         self.state = state
         if self._on_event:
@@ -113,72 +121,90 @@ class Journal:
         try:
             rows = self._db.execute(query, (self.chain,)).fetchall()
         except sqlite3.Error as error:
-            raise _corrupt(self.path, str(error)) from error
+            raise _failure(self.path, error) from error
         for expected, (seq, at, kind, body) in enumerate(rows, start=1):
             if seq != expected:
                 raise _corrupt(self.path, f"event {expected} is missing")
-            event = Event(seq, at, _kind(self.path, kind), _parse_body(self.path, seq, kind, body))
-            self.state = apply(self.state, event)
+            data, checksum = _parse_body(self.path, seq, body)
+            event = Event(seq, at, _kind(self.path, kind), data)
+            if checksum != _checksum(self.chain, event):
+                raise _corrupt(self.path, f"event {seq} does not match its checksum")
+            try:
+                self.state = apply(self.state, event)
+            except IllegalTransition as error:
+                raise _corrupt(self.path, f"event {seq}: {error}") from error
             self._history.append(event)
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rwc"
+    # Not "ro": what a killed controller left half written must be rolled back to be read.
+    mode = "rw" if read_only else "rwc"
     try:
         # Autocommit off is Python's default: `with connection` commits or rolls back.
-        return sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=5.0)
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=5.0)
     except sqlite3.Error as error:
-        raise _unwritable(path, error) from error
+        raise _failure(path, error) from error
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+        # EXTRA: an acknowledged event survives a power cut. A rollback journal, because
+        # there is one writer and a WAL would be two more files to lose.
+        db.execute("PRAGMA synchronous = EXTRA")
+        # Tables first: another controller makes them and sets the version in one transaction.
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = _user_version(db)
         if version > FORMAT:
             raise JournalError(
                 f"{path} was written by a newer kchain (format {version}, this one reads {FORMAT});"
                 " upgrade kchain; the file was not touched"
             )
-        # FULL: an acknowledged event survives a power cut. A rollback journal, because
-        # there is one writer and a WAL would be two more files to lose.
-        db.execute("PRAGMA synchronous = FULL")
+        if version == 0 and tables:
+            raise _corrupt(path, "it is some other SQLite file")
         if version == 0:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise _corrupt(path, "it is some other SQLite file")
-            with db:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {FORMAT}")
+            _create(db)
         elif (result := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise _corrupt(path, result)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise _unwritable(path, error) from error
-        raise _corrupt(path, str(error)) from error
+    except sqlite3.Error as error:
+        raise _failure(path, error) from error
 
 
-def _render_body(event: Event) -> str:
+def _create(db: sqlite3.Connection) -> None:
+    """Make the table and mark the file as ours, together or not at all."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        if _user_version(db) == 0:  # else another controller was quicker
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _user_version(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _render_body(chain: str, event: Event) -> str:
     body = {
         "data": dict(event.data),
         "boot_id": _boot_id(),
         "monotonic": time.monotonic(),
-        "sha256": _checksum(event.seq, event.kind.value, event.data),
+        "sha256": _checksum(chain, event),
     }
     return json.dumps(body, sort_keys=True)
 
 
-def _parse_body(path: Path, seq: int, kind: str, body: str) -> Mapping[str, Any]:
+def _parse_body(path: Path, seq: int, body: str) -> tuple[dict[str, Any], object]:
     try:
         parsed = json.loads(body)
-        data, checksum = parsed["data"], parsed["sha256"]
+        return dict(parsed["data"]), parsed["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(path, f"event {seq} cannot be read") from error
-    if not isinstance(data, dict) or checksum != _checksum(seq, kind, data):
-        raise _corrupt(path, f"event {seq} does not match its checksum")
-    return data
 
 
-def _checksum(seq: int, kind: str, data: Mapping[str, Any]) -> str:
-    text = json.dumps([seq, kind, dict(data)], sort_keys=True)
+def _checksum(chain: str, event: Event) -> str:
+    text = json.dumps(
+        [chain, event.seq, event.at, event.kind.value, dict(event.data)], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -206,8 +232,16 @@ def _corrupt(path: Path, why: str) -> JournalError:
     )
 
 
-def _unwritable(path: Path, error: sqlite3.Error) -> KchainError:
+def _failure(path: Path, error: sqlite3.Error) -> KchainError:
+    """Class what SQLite says: try later, mend the permissions, or the file is damaged."""
+    code = error.sqlite_errorcode & 0xFF  # the rest of it is detail
     message = f"the journal {path} cannot be opened or written ({error}); nothing was lost: "
-    if "full" in str(error) or "locked" in str(error):
+    if code in _PASSING:
         return NotNow(message + "make room or end the other program, and run the command again")
-    return ConfigError(message + "check the folder's permissions, and run the command again")
+    if code in _NOT_PERMITTED:
+        return ConfigError(message + "check the folder's permissions, and run the command again")
+    return _corrupt(path, str(error))
+
+
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_NOT_PERMITTED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}

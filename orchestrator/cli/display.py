@@ -22,6 +22,14 @@ from orchestrator.report import SPANS, Row
 
 PROGRESS_PREFIX = "kchain: "
 PLAIN_SECONDS = 1.0  # at most one plain progress line in this time
+_DOING = {  # what the live line says until something better is known
+    Kind.PUSH_SENT: "pushing",
+    Kind.PUSH_DONE: "queued",
+    Kind.SESSION_SEEN: "starting up",
+    Kind.SESSION_ENDED: "downloading and verifying",
+    Kind.PUBLISH_SENT: "uploading",
+    Kind.PUBLISH_SEEN: "waiting until the new version is live",
+}
 
 
 class Display:
@@ -38,6 +46,10 @@ class Display:
         text = describe(event, state)
         if text is not None:
             self.line(f"{_time(event.at)}  {text}")
+        doing = _DOING.get(event.kind)
+        if doing is not None and self.console.is_terminal:
+            with self._lock:
+                self._redraw(f"  session {state.session}: {doing}")
 
     def line(self, text: str) -> None:
         """Print one line above the live one."""

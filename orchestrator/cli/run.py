@@ -156,9 +156,6 @@ class _Watch:
         if self._log_ended.wait(max(0.0, seconds)):
             self._log_ended.clear()
             self._place.clock.sleep(min(AFTER_LOG_SECONDS, max(0.0, seconds)))
-        state = self._place.journal.state
-        if state.phase is not Phase.LIVE:
-            self._display.quiet()
 
     def close(self) -> None:
         if self._follower is not None:

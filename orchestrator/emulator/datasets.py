@@ -94,6 +94,11 @@ class Datasets:
             raise denied("datasets.get")
         return dataset
 
+    def is_visible(self, ref: str) -> bool:
+        owner, _, slug = ref.partition("/")
+        dataset = self.datasets.get((owner, slug))
+        return dataset is not None and dataset.current > 0
+
     def by_id(self, dataset_id: int) -> Dataset:
         for dataset in self.datasets.values():
             if dataset.dataset_id == dataset_id:

@@ -140,9 +140,7 @@ class Kernels:
         good_datasets, bad_datasets = _sort_sources(push.dataset_sources, has_dataset)
         good_kernels, bad_kernels = _sort_sources(
             push.kernel_sources,
-            lambda ref: (
-                ref != f"{kernel.owner}/{kernel.slug}" and tuple(ref.split("/")) in self.kernels
-            ),
+            lambda ref: self._is_other_kernel(ref, kernel),
         )
         version = KernelVersion(
             number=number,
@@ -165,6 +163,10 @@ class Kernels:
             invalid_competition_sources=push.competition_sources,
             invalid_model_sources=push.model_sources,
         )
+
+    def _is_other_kernel(self, ref: str, kernel: Kernel) -> bool:
+        owner, _, slug = ref.partition("/")
+        return (owner, slug) in self.kernels and (owner, slug) != (kernel.owner, kernel.slug)
 
     def _target(self, push: Push) -> Kernel:
         """The kernel that a push is for: an existing one, or a new one without versions."""

@@ -21,6 +21,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class StateUnreadable(RuntimeError):
+    """The file was written by another version, or damaged."""
+
+
 class Ledger:
     """One world, its lock and its file."""
 
@@ -65,11 +69,20 @@ class Ledger:
         if not path.exists():
             return
         with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                assert entry["op"] in World.OPERATIONS, entry["op"]
-                args = {name: _revive(name, value) for name, value in entry["args"].items()}
-                getattr(self.world, entry["op"])(entry["at"], **args)
+            for number, line in enumerate(lines, start=1):
+                try:
+                    self._redo(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise StateUnreadable(
+                        f"line {number} of {path} is not what this version writes ({error!r});"
+                        " choose another state folder, or move this one away"
+                    ) from error
+
+    def _redo(self, entry: dict[str, Any]) -> None:
+        if entry["op"] not in World.OPERATIONS:
+            raise ValueError(f"unknown operation {entry['op']!r}")
+        args = {name: _revive(name, value) for name, value in entry["args"].items()}
+        getattr(self.world, entry["op"])(entry["at"], **args)
 
 
 def _to_json(value: object) -> Any:

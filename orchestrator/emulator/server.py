@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,14 +28,14 @@ from orchestrator.emulator.accounts import load_account
 from orchestrator.emulator.blobs import Blobs
 from orchestrator.emulator.faults import CuttableProtocol, Fault, FaultPlan, FaultyApp
 from orchestrator.emulator.hosting import Host
-from orchestrator.emulator.ledger import Ledger
+from orchestrator.emulator.ledger import Ledger, StateUnreadable
 from orchestrator.emulator.links import Links
 from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import Session
 from orchestrator.emulator.routes import application
 from orchestrator.emulator.settings import Settings
 
-__all__ = ["Fault", "LocalKaggle", "PortTaken", "Settings", "StateLocked"]
+__all__ = ["Fault", "LocalKaggle", "PortTaken", "Settings", "StateLocked", "StateUnreadable"]
 
 _LOOK_AGAIN_SECONDS = 0.2  # for sessions whose supervisor is not our child
 
@@ -65,14 +66,13 @@ class LocalKaggle:
         state_dir = state_dir.resolve()
         state_dir.mkdir(parents=True, exist_ok=True)
         self._server_file = state_dir / "server.json"
-        self._lock = _lock_state(state_dir / "lock")
-        try:
-            listener = _listen(port)
-        except PortTaken:
-            self._lock.close()
-            raise
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.platform = _platform(state_dir, self.url, settings, FaultPlan(faults))
+        with ExitStack() as opened:
+            opened.enter_context(_lock_state(state_dir / "lock"))
+            listener = opened.enter_context(_listen(port))
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            self.platform = _platform(state_dir, self.url, settings, FaultPlan(faults))
+            opened.callback(self.platform.ledger.close)
+            self._opened = opened.pop_all()
         self.faults = self.platform.faults
         self.username = settings.username
         self.token = self.platform.account.token
@@ -84,7 +84,8 @@ class LocalKaggle:
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
-                log_level="critical",
+                log_config=None,  # logging belongs to the program that embeds this
+                log_level="error",
                 timeout_graceful_shutdown=2,
             )
         )
@@ -123,8 +124,7 @@ class LocalKaggle:
         for thread in self._threads:
             thread.join()
         self._server_file.unlink(missing_ok=True)
-        self.platform.ledger.close()
-        self._lock.close()
+        self._opened.close()
 
     def _cancel_all(self) -> None:
         """Ask every supervisor to end its session, and wait until the world knows that it did."""

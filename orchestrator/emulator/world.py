@@ -99,7 +99,7 @@ class World:
             now=self.now,
             settings=self.settings,
             quota_now=self._quota(accelerator_of(push)),
-            has_dataset=lambda ref: tuple(ref.split("/")) in self._datasets.datasets,
+            has_dataset=self._datasets.is_visible,
         )
 
     def kernel(self, now: float, *, owner: str, slug: str) -> Kernel:

@@ -68,7 +68,7 @@ class KaggleApi:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        self._child.kill()
+        self._child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -211,7 +211,7 @@ class LogFollower:
         yield from self._child.stream("follow", self._args)
 
     def close(self) -> None:
-        self._child.kill()
+        self._child.close()
 
 
 def _read_push(

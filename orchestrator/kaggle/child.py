@@ -68,6 +68,8 @@ class Child:
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._captured: deque[str] = deque(maxlen=_CAPTURED_LINES)
         self._calls = 0
+        self._lifecycle = threading.Lock()  # a follower's child is closed by another thread
+        self._closed = False
         self.greeting: Answer | None = None
 
     def call(self, verb: str, args: Mapping[str, Any], deadline_seconds: float) -> Answer:
@@ -91,7 +93,10 @@ class Child:
         if not self._is_started():
             return
         self._calls += 1
-        self._write(json.dumps({"id": self._calls, "verb": verb, "args": dict(args)}))
+        try:
+            self._write(json.dumps({"id": self._calls, "verb": verb, "args": dict(args)}))
+        except OSError:
+            return  # it was closed meanwhile
         while (text := self._lines.get()) is not None:
             message = json.loads(text)
             if "line" not in message:
@@ -103,8 +108,17 @@ class Child:
         """What the client printed, redacted."""
         return redact("".join(self._captured))
 
+    def close(self) -> None:
+        """End the process, and never start another."""
+        self._closed = True
+        self.kill()
+
     def kill(self) -> None:
         """End the process group at once and remove its private folder."""
+        with self._lifecycle:
+            self._kill()
+
+    def _kill(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):  # it may be gone already
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -119,8 +133,12 @@ class Child:
     def _is_started(self) -> bool:
         if self._process is not None and self._process.poll() is None:
             return True
-        self.kill()
-        self._start()
+        with self._lifecycle:
+            self._kill()
+            if self._closed:
+                self.greeting = Answer(silent=True)
+                return False
+            self._start()
         self.greeting = self._receive(0, time.monotonic() + START_SECONDS)
         if self.greeting.result is None:
             self.kill()
@@ -149,15 +167,20 @@ class Child:
         )
         for target in (self._read_answers, self._read_prints):
             threading.Thread(target=target, args=(self._process, self._lines), daemon=True).start()
-        credential = {"file": self._credential.file, "content": self._credential.content}
+        hello = {
+            "home": str(self._home),
+            "endpoint": self._endpoint,
+            "credential": {"file": self._credential.file, "content": self._credential.content},
+        }
         with contextlib.suppress(OSError):  # it died at once; _receive sees its output end
-            self._write(json.dumps({"endpoint": self._endpoint, "credential": credential}))
+            self._write(json.dumps(hello))
 
     def _write(self, line: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        pipe = self._process and self._process.stdin
+        if not pipe or pipe.closed:
+            raise BrokenPipeError("the worker is gone")
+        pipe.write(line + "\n")
+        pipe.flush()
 
     def _receive(self, call: int, deadline: float) -> Answer:
         sent = False

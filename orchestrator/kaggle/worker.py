@@ -4,7 +4,7 @@ The client authenticates on import, prints, exits, retries mutations and has no 
 it can do all that without harm: HOME, TMPDIR and environment are private, every call is made
 once, and the parent kills this process when a deadline passes.
 
-Protocol, one JSON document a line. In: first `{"endpoint", "credential"}`, then calls
+Protocol, one JSON document a line. In: first `{"home", "endpoint", "credential"}`, then calls
 `{"id", "verb", "args"}`. Out, on what was standard output before the client could touch it:
 `{"id", "sending": true}` just before a request that changes Kaggle, `{"id", "line"}` for each
 log line of `follow`, and `{"id", "result"}` or `{"id", "error"}` at the end.
@@ -19,6 +19,7 @@ import ipaddress
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
@@ -39,9 +40,12 @@ def main() -> None:
     """Serve calls until standard input ends."""
     answers = _take_stdout()
     hello = json.loads(sys.stdin.readline())
+    home = Path(hello["home"])
+    if Path.home() != home:
+        sys.exit("the worker runs in a home of its own only: it writes a credential there")
     _confine(hello["endpoint"])
     _place_credential(hello["credential"])
-    calls = _read_calls()
+    calls = _read_calls(home)
     try:
         from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
 
@@ -54,13 +58,14 @@ def main() -> None:
         _serve(client, calls.get(), answers)
 
 
-def _read_calls() -> queue.Queue[dict[str, Any]]:
+def _read_calls(home: Path) -> queue.Queue[dict[str, Any]]:
     """Read calls in the background; end the process when the parent is gone."""
     calls: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
             calls.put(json.loads(line))
+        shutil.rmtree(home, ignore_errors=True)  # the credential's copy is in it
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -13,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError, IllegalTransition, JournalConflict, JournalError
-from orchestrator.errors import NotNow
+from orchestrator.errors import (
+    ConfigError,
+    IllegalTransition,
+    JournalConflict,
+    JournalError,
+    KchainError,
+    NotNow,
+)
 from orchestrator.journal import Journal
 from orchestrator.machine import Kind, State
 
@@ -41,13 +46,21 @@ def open_journal(path, clock):
         journal.close()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A journal that is written once: every event waits for the disk."""
+    return tmp_path_factory.mktemp("whole") / "journal.db"
+
+
 @pytest.fixture
-def filled(path, open_journal, binding, session_events):
+def filled(path, whole, open_journal, binding, session_events):
     """A closed journal with one whole session in it."""
-    journal = open_journal()
-    for kind, data in [("bound", binding), *session_events()]:
-        journal.append(Kind(kind), **data)
-    journal.close()
+    if not whole.exists():
+        journal = open_journal(path=whole)
+        for kind, data in [("bound", binding), *session_events()]:
+            journal.append(Kind(kind), **data)
+        journal.close()
+    shutil.copy(whole, path)
     return path
 
 
@@ -64,7 +77,7 @@ def change(path, statement, *values):
 
 def test_opened_again_a_journal_folds_to_the_state_it_had(open_journal, filled):
     first = open_journal()
-    first.append(Kind.WAITING, reason="quota", message="für später – 待つ", until=2e6)
+    first.append(Kind.WAITING, reason="quota", message="für später, 待つ", until=2e6)
 
     second = open_journal()
 
@@ -174,7 +187,7 @@ def test_controllers_that_start_at_once_all_find_a_whole_journal(tmp_path, clock
         barrier.wait(30)
         try:
             Journal(path, "demo", clock).close()
-        except Exception as error:
+        except KchainError as error:
             failures.append(error)
 
     for turn in range(20):
@@ -259,11 +272,6 @@ def lose_an_event(path):
     change(path, "DELETE FROM events WHERE seq = 5")
 
 
-def rename_the_chain(path):
-    change(path, "UPDATE events SET chain = 'other'")
-    change(path, "UPDATE events SET chain = 'demo' WHERE seq = 1")
-
-
 DAMAGES = [
     cut_in_half,
     cut_in_the_header,
@@ -280,7 +288,6 @@ DAMAGES = [
     swap_two_kinds,
     lose_the_first_event,
     lose_an_event,
-    rename_the_chain,
 ]
 
 
@@ -323,27 +330,31 @@ def test_what_a_newer_kchain_wrote_is_refused_by_name_and_left_alone(
 
 def test_damage_under_an_open_journal_is_told_as_damage(open_journal, filled):
     journal = open_journal()
-    tear_a_page(filled)
     fill_with_garbage(filled)
 
     with pytest.raises(JournalError, match="damaged"):
         journal.append(Kind.FINISHED, reason="done")
 
 
-def test_events_that_do_not_follow_from_each_other_are_damage(open_journal, filled):
-    other = open_journal(path=filled.with_name("other.db"))
-    other.append(Kind.BOUND, endpoint="e", owner="o", kernel="k", dataset="d")
-    other.append(Kind.FINISHED, reason="done")
-    change(filled, "DELETE FROM events WHERE seq > 2")
-    change(filled, "UPDATE events SET kind = 'finished' WHERE seq = 2")
-    db = sqlite3.connect(other.path)
-    (body,) = db.execute("SELECT body FROM events WHERE seq = 2").fetchone()
+def test_events_that_do_not_follow_from_each_other_are_damage(open_journal, filled, binding):
+    finished = open_journal(path=filled.with_name("finished.db"))
+    finished.append(Kind.BOUND, **binding)
+    finished.append(Kind.FINISHED, reason="done")
+    db = sqlite3.connect(filled)
+    db.execute("ATTACH ? AS other", (str(finished.path),))
+    with db:
+        db.execute("REPLACE INTO events SELECT * FROM other.events")
     db.close()
-    change(filled, "DELETE FROM events WHERE seq = 1")
-    change(filled, "UPDATE events SET seq = 1, body = ?", body)
 
-    with pytest.raises(JournalError, match="event 1"):
+    with pytest.raises(JournalError, match="event 3: push_sent cannot happen in phase done"):
         open_journal()
+
+
+def test_the_events_of_one_chain_are_not_another_ones(open_journal, filled):
+    change(filled, "UPDATE events SET chain = 'other'")
+
+    with pytest.raises(JournalError, match="event 1 does not match its checksum"):
+        open_journal("other")
 
 
 # A disk that does not take it

@@ -85,6 +85,13 @@ def local(tmp_path: Path) -> Iterator[LocalKaggle]:
         server.close(kill_sessions=True)
 
 
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKaggle]:
+    """A local Kaggle for the tests that change nothing."""
+    with LocalKaggle(tmp_path_factory.mktemp("standing"), settings=QUICK) as server:
+        yield server
+
+
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
     """Wait for a condition to hold, for 30 seconds at most; returns what it returned."""

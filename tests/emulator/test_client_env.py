@@ -15,24 +15,24 @@ SENDTO = (
 @pytest.mark.parametrize(
     ("code", "host"), [(CONNECT, "api.kaggle.com"), (CONNECT, "192.0.2.1"), (SENDTO, "192.0.2.1")]
 )
-def test_a_client_cannot_leave_the_machine(local, in_client, code, host):
-    result = in_client(local, "-c", code.format(host=host))
+def test_a_client_cannot_leave_the_machine(standing, in_client, code, host):
+    result = in_client(standing, "-c", code.format(host=host))
 
     assert result.returncode != 0
     assert "refused: this process may only talk to local Kaggle" in result.stderr
 
 
 @pytest.mark.parametrize("environment", ["PROD", "LOCAL", "TEST", "STAGING"])
-def test_every_environment_of_the_sdk_leads_to_the_local_server(local, in_client, environment):
+def test_every_environment_of_the_sdk_leads_to_the_local_server(standing, in_client, environment):
     code = (
         "from kagglesdk.kaggle_env import KaggleEnv, get_endpoint\n"
         f"print(get_endpoint(KaggleEnv.{environment}))"
     )
 
-    assert in_client(local, "-c", code).stdout.strip() == local.url
+    assert in_client(standing, "-c", code).stdout.strip() == standing.url
 
 
-def test_kagglesdk_alone_talks_to_the_local_server(local, in_client):
+def test_kagglesdk_alone_talks_to_the_local_server(standing, in_client):
     code = (
         "from kagglesdk import KaggleClient\n"
         "from kagglesdk.kernels.types.kernels_api_service import "
@@ -41,13 +41,13 @@ def test_kagglesdk_alone_talks_to_the_local_server(local, in_client):
         "print(api.get_accelerator_quota_statistics(Request()).gpu_quota.total_time_allowed)"
     )
 
-    assert in_client(local, "-c", code).stdout.strip() == "1 day, 6:00:00"
+    assert in_client(standing, "-c", code).stdout.strip() == "1 day, 6:00:00"
 
 
-def test_importing_kaggle_authenticates_against_the_local_server(local, in_client):
+def test_importing_kaggle_authenticates_against_the_local_server(standing, in_client):
     code = "import kaggle; print(kaggle.api.config_values['username'])"
 
-    assert in_client(local, "-c", code).stdout.strip() == "local"
+    assert in_client(standing, "-c", code).stdout.strip() == "local"
 
 
 def test_python_starts_without_kagglesdk_and_without_importing_anything_of_it(tmp_path):

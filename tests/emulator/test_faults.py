@@ -1,6 +1,6 @@
 import pytest
 import requests
-from urllib3.exceptions import IncompleteRead
+from urllib3.exceptions import ProtocolError
 
 from orchestrator.emulator.faults import EFFECTS, Fault, FaultPlan
 from orchestrator.emulator.server import LocalKaggle
@@ -46,7 +46,7 @@ def test_an_answer_is_truncated(local, call):
     with requests.get(file["url"], timeout=30, stream=True) as answer:
         assert answer.headers["Content-Length"] == "1000000"
         received = answer.raw.read(500_000)
-        with pytest.raises(IncompleteRead):
+        with pytest.raises(ProtocolError):
             answer.raw.read(1)
 
     assert len(received) == 500_000

@@ -18,10 +18,10 @@ def basic(user, key):
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-def test_both_prefixes_and_both_kinds_of_credentials_work(local, prefix):
-    for authorization in (f"Bearer {local.token}", basic(local.username, local.key)):
+def test_both_prefixes_and_both_kinds_of_credentials_work(standing, prefix):
+    for authorization in (f"Bearer {standing.token}", basic(standing.username, standing.key)):
         answer = requests.post(
-            f"{local.url}{prefix}/{METHOD}",
+            f"{standing.url}{prefix}/{METHOD}",
             json={},
             headers={"Authorization": authorization},
             timeout=30,
@@ -33,17 +33,18 @@ def test_both_prefixes_and_both_kinds_of_credentials_work(local, prefix):
     "authorization", ["", "Bearer KGAT_other", "Basic !!", basic("local", "wrong"), "Digest x"]
 )
 @pytest.mark.parametrize("path", [f"/v1/{METHOD}", "/v1/whatever", "/_local/faults", "/v1/x.Y/Z"])
-def test_other_credentials_are_refused(local, path, authorization):
+def test_other_credentials_are_refused(standing, path, authorization):
     answer = requests.post(
-        local.url + path, json={}, headers={"Authorization": authorization}, timeout=30
+        standing.url + path, json={}, headers={"Authorization": authorization}, timeout=30
     )
 
     assert answer.status_code == 401
     assert answer.json() == {"code": 401, "message": "Unauthenticated"}
 
 
-def test_a_token_is_introspected(local, call):
-    answer = call.post("OAuthService/IntrospectToken", token=local.token)
+def test_a_token_is_introspected(standing, caller):
+    call = caller(standing)
+    answer = call.post("OAuthService/IntrospectToken", token=standing.token)
     unknown = call.post("OAuthService/IntrospectToken", token="KGAT_other")  # noqa: S106
 
     assert answer.json()["active"] is True
@@ -64,18 +65,20 @@ def test_a_token_is_introspected(local, call):
         ("GET", "/api/v1/kernels/status", "kernels/status"),
     ],
 )
-def test_what_is_not_imitated_says_so(local, call, verb, path, name):
-    answer = requests.request(verb, local.url + path, headers=call.headers, timeout=30)
+def test_what_is_not_imitated_says_so(standing, caller, verb, path, name):
+    answer = requests.request(
+        verb, standing.url + path, headers=caller(standing).headers, timeout=30
+    )
 
     assert answer.status_code == 501
     assert answer.json() == {"code": 501, "message": f"{name} is not imitated by local Kaggle"}
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"slug": 5}', b'{"id": "a/b"}'])
-def test_a_malformed_request_is_refused(local, call, body):
-    url = f"{local.url}/v1/kernels.KernelsApiService/SaveKernel"
+def test_a_malformed_request_is_refused(standing, caller, body):
+    url = f"{standing.url}/v1/kernels.KernelsApiService/SaveKernel"
 
-    answer = requests.post(url, data=body, headers=call.headers, timeout=30)
+    answer = requests.post(url, data=body, headers=caller(standing).headers, timeout=30)
 
     assert answer.status_code == 400
     assert answer.json()["code"] == 400

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from orchestrator.emulator.ledger import Ledger
+from orchestrator.emulator.ledger import Ledger, StateUnreadable
 from orchestrator.emulator.records import Draft, Ending, File, NewFile, Refusal
 from orchestrator.emulator.settings import Settings
 
@@ -99,3 +99,21 @@ def test_new_settings_do_not_change_the_past(open_ledger, push):
 
     assert second.world.dump(5000)["datasets"] == first.world.dump(5000)["datasets"]
     assert second.world.settings.layout == "new"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "{}",
+        '{"at": 1, "op": "dump", "args": {}}',
+        '{"at": 1, "op": "start_upload", "args": {}}',
+    ],
+)
+def test_a_damaged_or_foreign_file_is_refused_with_the_line_number(open_ledger, tmp_path, line):
+    open_ledger().close()
+    path = tmp_path / "world.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+
+    with pytest.raises(StateUnreadable, match="line 2 of"):
+        open_ledger()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from orchestrator.emulator import runner
 from orchestrator.emulator.server import LocalKaggle, Settings
 
 LOOK_AROUND = """
@@ -193,7 +194,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_at_the_time_limit_everything_is_killed_and_outputs_are_kept(call):
-    call.push(STUBBORN, sessionTimeoutSeconds=1)
+    call.push(STUBBORN, sessionTimeoutSeconds=3)
 
     ended = call.ended()
     assert ended["status"] == "CANCEL_ACKNOWLEDGED"
@@ -202,15 +203,42 @@ def test_at_the_time_limit_everything_is_killed_and_outputs_are_kept(call):
     assert not is_running(int(call.outputs()["escaped.pid"]))
 
 
-def test_a_notebooks_interpreter_dies_at_the_time_limit_too(call, notebook):
-    call.push(
-        notebook("import os, time\nopen('own.pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"),
-        kernelType="notebook",
-        sessionTimeoutSeconds=5,
+def test_a_notebooks_interpreter_dies_with_its_session(start, notebook, wait_until, tmp_path):
+    server, call = start()
+    source = "import os, time\nopen('own.pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    call.push(notebook(source), kernelType="notebook")
+    own = tmp_path / "state" / "sessions" / "200000001" / "working" / "own.pid"
+    pid = int(wait_until(lambda: own.exists() and own.read_text()))
+
+    server.close(kill_sessions=True)
+
+    assert not is_running(pid)
+
+
+def test_a_missing_notebook_runner_is_named():
+    script = Path(runner.__file__).with_name("notebook.py")
+
+    result = subprocess.run(
+        [sys.executable, "-S", str(script), "a.ipynb", "b.ipynb"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     )
 
-    assert call.ended()["status"] == "CANCEL_ACKNOWLEDGED"
-    assert not is_running(int(call.outputs()["own.pid"]))
+    assert result.returncode == 1
+    assert 'pip install "kchain[train]"' in result.stderr
+
+
+def test_a_session_that_cannot_be_launched_is_an_error_that_says_why(call, tmp_path):
+    call.create_dataset({"a.txt": b"data"})
+    for blob in (tmp_path / "state" / "blobs").iterdir():
+        blob.unlink()
+
+    call.push("pass", datasetDataSources=["local/my-data"])
+
+    assert call.ended() == {"status": "ERROR"}
+    assert "Local Kaggle could not start it" in call.log()
 
 
 def test_while_running_outputs_and_log_are_empty_and_the_stream_is_live(local, call, wait_until):

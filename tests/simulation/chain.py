@@ -1,0 +1,211 @@
+"""A whole chain in one process: the real engine, journal and disk against a simulated Kaggle.
+
+A run is determined by its seed and its plan. `Killed` ends a process in the middle of a tick;
+the next one opens journal and disk anew, as a person's second `kchain run` would.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from orchestrator import engine
+from orchestrator.config import Settings
+from orchestrator.files import Files
+from orchestrator.journal import Journal
+from orchestrator.machine import Event, Kind, Phase, State
+from tests.simulation.clock import VirtualClock
+from tests.simulation.crashes import Effects, Killed, Watched
+from tests.simulation.faults import Fault, FaultyKaggle
+from tests.simulation.kaggle import SimulatedKaggle
+
+CHAIN, KERNEL, DATASET = "sim", "kchain-sim", "kchain-sim-checkpoints"
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - thousands of fsyncs
+ENDPOINT = "simulation"
+TEMPLATE = Path(__file__).parent / "template"
+RESTART_SECONDS = 5.0  # from the death of a controller to the next one
+# Kaggle's own patience, with fewer polls: what happens between two of them is all the same.
+TIMING = {"poll_seconds": 600.0}
+MOST_TICKS = 2_000
+
+
+@dataclass
+class Act:
+    """Something that somebody does between two ticks, once, as soon as `when` holds."""
+
+    when: Callable[[State], bool]
+    do: Callable[["Simulation"], None]
+    fired: int = 0
+
+
+@dataclass
+class Plan:
+    """What happens to a run, besides the engine."""
+
+    faults: Sequence[Fault] = ()
+    acts: Sequence[Act] = ()
+    kills: Sequence[tuple[int, str]] = ()
+    chain: dict[str, Any] = field(default_factory=dict)  # settings of kchain.toml's [chain]
+    kernel: dict[str, Any] = field(default_factory=dict)  # and of its [kernel]
+
+
+class Simulation:
+    """One chain, its world and its ground truth."""
+
+    def __init__(self, plan: Plan, *, seed: int = 0, sessions: int = 3, **kaggle: Any) -> None:
+        self._scratch = TemporaryDirectory(prefix="kchain-simulation-", dir=MEMORY)
+        self.folder = Path(self._scratch.name)
+        self.plan, self.seed = plan, seed
+        self.settings = _settings(plan, sessions)
+        self.clock = VirtualClock()
+        self.kaggle = SimulatedKaggle(self.clock, **kaggle)
+        self.kaggle.on_landing = self._check_landing
+        self.effects = Effects(plan.kills)
+        self.restarts = -1
+        self._journal: Journal | None = None
+        self._start_controller()
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return self._opened.events
+
+    @property
+    def state(self) -> State:
+        return self._opened.state
+
+    def kinds(self, kind: Kind) -> list[Event]:
+        """All events of one kind."""
+        return [event for event in self.events if event.kind is kind]
+
+    def want(self, sessions: int) -> None:
+        """Ask for another total of sessions from the next tick on."""
+        self.settings = _settings(self.plan, sessions)
+
+    def retry(self) -> None:
+        """Do what `--retry` does."""
+        engine.retry(self._opened)
+
+    def run(self) -> State:
+        """Tick, sleep and restart until the chain is done or halted."""
+        for _ in range(MOST_TICKS):
+            self._let_others_act()
+            try:
+                wake = self.tick()
+            except Killed:
+                self.clock.sleep(RESTART_SECONDS)
+                self._start_controller()
+                continue
+            finally:
+                self._check_local_copy()
+            if wake is None:
+                return self.state
+            self.clock.sleep(wake - self.clock.now())
+        raise AssertionError(f"no end after {MOST_TICKS} ticks: {self.state}")
+
+    def run_until(self, reached: Callable[[State], bool]) -> State:
+        """Tick and sleep until a state is reached between two ticks."""
+        for _ in range(MOST_TICKS):
+            if reached(self.state):
+                return self.state
+            wake = self.tick()
+            assert wake is not None, f"it ended first: {self.state}"
+            self.clock.sleep(wake - self.clock.now())
+        raise AssertionError(f"not reached after {MOST_TICKS} ticks: {self.state}")
+
+    def tick(self) -> float | None:
+        self.clock.is_ticking = True
+        try:
+            return engine.tick(
+                self.settings,
+                self._watched("journal", self._opened, frozenset({"append"})),
+                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.faults)),
+                self._watched("files", self._files),
+                self.clock,
+                self._rng,
+                endpoint=ENDPOINT,
+                template=TEMPLATE,
+            )
+        finally:
+            self.clock.is_ticking = False
+
+    def close(self) -> None:
+        """Forget everything; safe to call twice."""
+        self._opened.close()
+        self._scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def store(self) -> Path:
+        """Where verified checkpoints are kept."""
+        return self.folder / "state" / "store"
+
+    @property
+    def output(self) -> Path:
+        """What the user holds in hand."""
+        return self.folder / "output"
+
+    @property
+    def _opened(self) -> Journal:
+        assert self._journal is not None
+        return self._journal
+
+    def _watched(self, seam: str, target: Any, methods: frozenset[str] | None = None) -> Any:
+        return Watched(seam, target, self.effects, methods)
+
+    def _start_controller(self) -> None:
+        """Open everything anew, as a new process does; only disk and Kaggle remember."""
+        if self._journal:
+            self._journal.close()
+        self.restarts += 1
+        (self.folder / "state").mkdir(exist_ok=True)
+        self._journal = Journal(self.folder / "state" / "journal.db", CHAIN, self.clock)
+        self._files = Files(self.folder / "state", self.output)
+        self._rng = random.Random(f"{self.seed} {self.restarts}")  # noqa: S311
+
+    def _let_others_act(self) -> None:
+        for act in self.plan.acts:
+            if not act.fired and act.when(self.state):
+                act.fired += 1
+                act.do(self)
+
+    def _check_landing(self, what: str, token: str | None, files: Any) -> None:
+        """Whatever lands must be what the journal, on disk, says was sent this moment (I5, I8)."""
+        path = self.folder / "state" / "journal.db"
+        with Journal(path, CHAIN, self.clock, read_only=True) as journal:
+            state = journal.state
+        if what == "push":
+            assert state.phase is Phase.PUSH_UNKNOWN, f"a push landed in phase {state.phase}"
+            assert state.push
+            assert (state.push.token, state.push.sent_at is not None) == (token, True)
+            return
+        assert state.phase is Phase.PUBLISH_UNKNOWN, f"published in phase {state.phase}"
+        assert state.publication
+        assert state.pending
+        assert (state.publication.token, state.publication.sent_at is not None) == (token, True)
+        if "manifest.json" in files:
+            sent = hashlib.sha256(files["manifest.json"]).hexdigest()
+            assert sent == state.pending.manifest_sha256, "published something unverified"
+
+    def _check_local_copy(self) -> None:
+        """The newest verified checkpoint is on this disk, byte for byte (I4)."""
+        checkpoint = self.state.pending or (self.state.head and self.state.head.checkpoint)
+        if checkpoint:
+            copy = self.store / checkpoint.manifest_sha256 / checkpoint.file
+            assert hashlib.sha256(copy.read_bytes()).hexdigest() == checkpoint.sha256
+
+
+def _settings(plan: Plan, sessions: int) -> Settings:
+    tables = {
+        "chain": {"name": CHAIN, "sessions": sessions, **plan.chain},
+        "kernel": plan.kernel,
+        "timing": TIMING,
+    }
+    return Settings.model_validate(tables)

@@ -1,0 +1,45 @@
+import random
+
+import pytest
+
+from tests.simulation.chain import Plan, Simulation
+from tests.simulation.truth import check_reached
+
+DOUBLE_CRASHES = 150
+SOON = 40  # effects: the second crash hits while the first is still being dealt with
+
+
+@pytest.fixture(scope="module")
+def effects():
+    """The names of the effects of a clean chain of three sessions, in order."""
+    with Simulation(Plan()) as run:
+        run.run()
+        return run.effects.names
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("seam", ["journal", "kaggle", "files"])
+def test_a_crash_at_any_effect_changes_nothing_about_the_ending(effects, seam, moment):
+    numbers = [number for number, name in enumerate(effects) if name.startswith(seam)]
+    assert numbers
+
+    for number in numbers:
+        with Simulation(Plan(kills=[(number, moment)])) as run:
+            run.run()
+
+            assert run.effects.fired == [(number, moment)]
+            check_reached(run, sessions=3)
+
+
+def test_a_crash_during_recovery_from_a_crash_changes_nothing_either(effects):
+    rng = random.Random("double crashes")  # noqa: S311
+
+    for _ in range(DOUBLE_CRASHES):
+        first = rng.randrange(len(effects) - SOON)
+        second = first + 1 + rng.randrange(SOON)
+        kills = [(number, rng.choice(["before", "after"])) for number in (first, second)]
+        with Simulation(Plan(kills=kills)) as run:
+            run.run()
+
+            assert run.effects.fired == kills
+            check_reached(run, sessions=3)

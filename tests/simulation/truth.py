@@ -1,0 +1,105 @@
+"""What must hold after every run, checked against what the world knows and no client can see."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from orchestrator.machine import Kind, Phase, State, apply
+from tests.simulation.chain import DATASET, KERNEL, Simulation
+from tests.simulation.session import read_weights, weights
+
+
+def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) -> None:
+    """The chain is done with so many heads, by as many pushes if not said otherwise."""
+    assert run.state.phase is Phase.DONE, run.state
+    assert run.state.heads == sessions
+    landed = [push for push in run.kaggle.pushes(KERNEL) if push.token]
+    assert len(landed) == (sessions if pushes is None else pushes)
+    check_always(run)
+    _check_output_folder(run)
+
+
+def check_always(run: Simulation) -> None:
+    """The invariants that no fault may break, whatever became of the chain."""
+    _check_pushes(run)
+    _check_heads(run)
+    _check_versions(run)
+
+
+def _check_pushes(run: Simulation) -> None:
+    """One live session at a time, one per token, each told to continue from the head."""
+    told = _parents_by_token(run)
+    landed = [push for push in run.kaggle.pushes(KERNEL) if push.token]
+    tokens = [push.token for push in landed]
+    assert len(set(tokens)) == len(tokens), "a token landed twice"
+    assert all(push.live_beside == 0 for push in landed), "two sessions were live at once"
+    for push in landed:
+        assert push.token in told, "a push that the journal does not know"
+        assert push.parent == told[push.token], "a session was started with another parent"
+
+
+def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] | None]:
+    """The head, as a parent, at the moment of each intent to push."""
+    parents: dict[str | None, Mapping[str, object] | None] = {}
+    state = State()
+    for event in run.events:
+        if event.kind is Kind.PUSH_INTENT:
+            parents[event.data["token"]] = state.parent.to_body() if state.parent else None
+        state = apply(state, event)
+    return parents
+
+
+def _check_heads(run: Simulation) -> None:
+    """Each head continues the one before it, and its weights are those of a straight training."""
+    versions = {version.number: version for version in run.kaggle.versions(DATASET)}
+    parent, step = None, 0
+    for checkpoint, number in _heads(run):
+        manifest = json.loads(versions[number].files["manifest.json"])
+        assert manifest["parent"] == parent, "a head does not continue the one before it"
+        assert checkpoint["step"] > step
+        step = checkpoint["step"]
+        held = read_weights(versions[number].files[checkpoint["file"]])
+        assert held == (step, weights(step)), "the training did not continue exactly"
+        keys = ("file", "step", "bytes", "sha256", "manifest_sha256")
+        parent = {key: checkpoint[key] for key in keys}
+
+
+def _heads(run: Simulation) -> list[tuple[Mapping[str, object], int]]:
+    """Each accepted checkpoint and its dataset version, from the journal."""
+    heads, verified = [], {}
+    for event in run.events:
+        if event.kind is Kind.CHECKPOINT_VERIFIED:
+            verified = event.data["checkpoint"]
+        if event.kind is Kind.HEAD:
+            heads.append((verified, event.data["version"]))
+    return heads
+
+
+def _check_versions(run: Simulation) -> None:
+    """Each head has exactly one complete dataset version, and nothing else has any."""
+    verified = {
+        event.data["checkpoint"]["manifest_sha256"]: event.data["checkpoint"]
+        for event in run.kinds(Kind.CHECKPOINT_VERIFIED)
+    }
+    complete: dict[str, list[int]] = {}
+    for version in run.kaggle.versions(DATASET):
+        manifest_sha256 = hashlib.sha256(version.files.get("manifest.json", b"")).hexdigest()
+        if version.token is None or version.has_failed or manifest_sha256 not in verified:
+            continue
+        wanted = {*verified[manifest_sha256]["publish"], "manifest.json"}
+        assert set(version.files) <= wanted, "a version holds what nobody verified"
+        if set(version.files) == wanted:
+            complete.setdefault(manifest_sha256, []).append(version.number)
+    for checkpoint, number in _heads(run):
+        assert complete.pop(checkpoint["manifest_sha256"]) == [number]
+    pending = run.state.pending
+    assert set(complete) <= ({pending.manifest_sha256} if pending else set())
+
+
+def _check_output_folder(run: Simulation) -> None:
+    """The user holds the newest checkpoint, and no older one."""
+    head = run.state.head
+    assert head
+    held = sorted(path.name for path in run.output.glob("*.pt"))
+    assert held == [head.checkpoint.file]
+    assert read_weights((run.output / held[0]).read_bytes())[0] == head.checkpoint.step
