@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator import contract
 from orchestrator.errors import ConfigError
@@ -34,7 +34,7 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 class Section(BaseModel):
     """A table of kchain.toml; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ChainSection(Section):
@@ -83,12 +83,8 @@ class TrainingSection(Section):
     @field_validator("overrides")
     @classmethod
     def _known_overrides(cls, overrides: dict[str, Any]) -> dict[str, Any]:
-        if not overrides:
-            return overrides
-        training = contract.schema("parameters")["properties"]["training"]
-        allowed = training["properties"]["overrides"]["properties"]
-        if unknown := sorted(set(overrides) - set(allowed)):
-            raise ValueError(f"unknown setting {unknown[0]!r}; allowed: {', '.join(allowed)}")
+        if overrides and (found := contract.override_problems(overrides)):
+            raise ValueError(found[0])
         return overrides
 
 
@@ -126,12 +122,6 @@ class Settings(Section):
         if shape == "auto":
             shape = "none" if self.training.preset == "rehearsal" else "NvidiaTeslaT4"
         return Accelerator(None if shape == "none" else shape, SHAPES[shape])
-
-    @model_validator(mode="after")
-    def _slugs_fit(self) -> Settings:
-        if len(self.dataset_slug) > 50 or len(self.kernel_slug) > 50:
-            raise ValueError("the kernel's and the dataset's slug may have 50 characters at most")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +286,12 @@ def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[([^\]]+)\]", line):
             table = header[1].strip()
+            if table == ".".join(keys):
+                return number
             if table == ".".join(keys[:1]) and found is None:
                 found = number
         elif assignment := re.match(r"\s*([A-Za-z0-9_-]+)\s*=", line):
             path = (*table.split("."), assignment[1]) if table else (assignment[1],)
-            if path == keys[: len(path)] and len(path) >= min(2, len(keys)):
-                return number
+            if path == keys[: len(path)]:
+                return number  # of the key, or of the inline table that holds it
     return found

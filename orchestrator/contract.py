@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -41,6 +42,23 @@ def problems(name: str, document: object) -> list[str]:
     """Return what is wrong with a document, in words; nothing if it keeps the contract."""
     errors = sorted(_validator(name).iter_errors(document), key=lambda error: str(error.path))
     return [f"{'.'.join(map(str, error.path)) or name}: {error.message[:200]}" for error in errors]
+
+
+def override_problems(overrides: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with training overrides, in words; nothing if a session takes them."""
+    allowed = schema("parameters")["properties"]["training"]["properties"]["overrides"]
+    if unknown := sorted(set(overrides) - set(allowed["properties"])):
+        return [f"unknown setting {unknown[0]!r}; allowed: {', '.join(allowed['properties'])}"]
+    infinite = [
+        f"{name} = {value}: must be a finite number"
+        for name, value in overrides.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    validator = _validator("parameters").evolve(schema=allowed)
+    return infinite + [
+        f"{error.path[0]} = {error.instance!r}: {error.message[:200]}"
+        for error in validator.iter_errors(overrides)
+    ]
 
 
 def parse(name: str, content: bytes) -> dict[str, Any]:

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping
 
 from starlette.responses import RedirectResponse, Response
 
-from orchestrator.emulator import wire
+from orchestrator.emulator import forms, wire
 from orchestrator.emulator.accounts import USER_ID
+from orchestrator.emulator.forms import Body
 from orchestrator.emulator.logs import session_log
 from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import File, Kernel, Refusal, Session
-from orchestrator.emulator.wire import Body, Json
+from orchestrator.emulator.wire import Json
 
 Handler = Callable[[Platform, Body], Json | Response]
 
 
 def save_kernel(platform: Platform, body: Body) -> Json:
-    push = wire.parse_push(body)
+    push = forms.parse_push(body)
     try:
         answer = platform.ledger.do(platform.ledger.world.save_kernel, push=push)
     except Refusal as refusal:
@@ -48,7 +49,7 @@ def list_kernels(platform: Platform, body: Body) -> Json:
         )
 
     kernels = platform.ledger.ask(platform.ledger.world.kernels)
-    page, token = wire.page_of([kernel for kernel in kernels if is_wanted(kernel)], body)
+    page, token = forms.page_of([kernel for kernel in kernels if is_wanted(kernel)], body)
     rows = [wire.kernel_metadata(kernel, kernel.latest) for kernel in page]
     return wire.without_defaults(kernels=rows, nextPageToken=token)
 
@@ -59,7 +60,7 @@ def get_kernel_session_status(platform: Platform, body: Body) -> Json:
 
 def list_kernel_files(platform: Platform, body: Body) -> Json:
     session = _session(platform, body)
-    page, token = wire.page_of(session.outputs, body)
+    page, token = forms.page_of(session.outputs, body)
     created = wire.date(session.ended_at or 0.0)
     files = [{"name": f.name, "size": f.size_bytes, "creationDate": created} for f in page]
     return wire.without_defaults(files=files, nextPageToken=token)
@@ -67,7 +68,7 @@ def list_kernel_files(platform: Platform, body: Body) -> Json:
 
 def list_kernel_session_output(platform: Platform, body: Body) -> Json:
     session = _session(platform, body)
-    page, token = wire.page_of(session.outputs, body)
+    page, token = forms.page_of(session.outputs, body)
     files = [{"url": _output_url(platform, session, f), "fileName": f.name} for f in page]
     log = "" if session.is_open else platform.blobs.text(session.log_key)
     return wire.without_defaults(files=files, log=log, nextPageToken=token)
@@ -98,7 +99,7 @@ def get_accelerator_quota_statistics(platform: Platform, _body: Body) -> Json:
 
 
 def create_dataset(platform: Platform, body: Body) -> Json:
-    draft, files = wire.parse_draft(body), wire.parse_new_files(body)
+    draft, files = forms.parse_draft(body), forms.parse_new_files(body)
     ledger = platform.ledger
     try:
         return wire.dataset_made(ledger.do(ledger.world.create_dataset, draft=draft, files=files))
@@ -116,7 +117,7 @@ def create_dataset_version(platform: Platform, body: Body) -> Json:
             owner=body.text("ownerSlug"),
             slug=body.text("datasetSlug"),
             notes=inner.text("versionNotes"),
-            files=wire.parse_new_files(inner),
+            files=forms.parse_new_files(inner),
             delete_old_versions=inner.flag("deleteOldVersions"),
         )
     except Refusal as refusal:
@@ -152,7 +153,7 @@ def list_datasets(platform: Platform, body: Body) -> Json:
         if body.text("user") in ("", dataset.draft.owner)
         and body.text("search").lower() in f"{dataset.draft.slug} {dataset.draft.title}".lower()
     ]
-    page, token = wire.page_of(wanted, body)
+    page, token = forms.page_of(wanted, body)
     rows = [wire.dataset(dataset) for dataset in page]
     return wire.without_defaults(datasets=rows, nextPageToken=token)
 

@@ -11,11 +11,11 @@ from starlette.routing import Route
 from orchestrator.emulator.api import METHODS
 from orchestrator.emulator.downloads import dataset_bundle, dataset_file, kernel_output
 from orchestrator.emulator.faults import Fault
+from orchestrator.emulator.forms import Body
 from orchestrator.emulator.logs import session_log
 from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import Refusal
 from orchestrator.emulator.uploads import put_blob
-from orchestrator.emulator.wire import Body
 
 _ANY = ["GET", "POST", "PUT", "DELETE"]
 

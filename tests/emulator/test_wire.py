@@ -15,7 +15,7 @@ from kagglesdk.kernels.types.kernels_api_service import (
     ApiSaveKernelResponse,
 )
 
-from orchestrator.emulator import wire
+from orchestrator.emulator import forms, wire
 from orchestrator.emulator.records import Draft, Pushed, Quota, Refusal
 
 DRAFT = Draft(owner="local", slug="my-data", title="My Data")
@@ -35,7 +35,7 @@ def test_a_push_is_read_as_the_official_client_sends_it():
     request.session_timeout_seconds = 41400
     request.machine_shape = "NvidiaTeslaT4"
 
-    push = wire.parse_push(wire.Body(request.to_dict()))
+    push = forms.parse_push(forms.Body(request.to_dict()))
 
     assert (push.owner, push.slug, push.title) == ("alice", "train-loop", "Train Loop")
     assert (push.enable_gpu, push.enable_internet, push.is_private) == (True, False, False)
@@ -182,7 +182,7 @@ def test_the_official_client_reads_pages_of_files(driver):
 
     names, token = [], ""
     for _ in range(5):
-        page = wire.dataset_files("local/my-data", version, wire.Body({"pageToken": token}))
+        page = wire.dataset_files("local/my-data", version, forms.Body({"pageToken": token}))
         answer = ApiListDatasetFilesResponse.from_dict(page)
         names += [file.name for file in answer.files]
         token = answer.next_page_token
@@ -196,7 +196,7 @@ def test_the_official_client_reads_pages_of_files(driver):
     ("asked", "got"), [({}, 20), ({"pageSize": 7}, 7), ({"pageSize": 1000}, 200)]
 )
 def test_pages_have_twenty_items_unless_asked_and_two_hundred_at_most(asked, got):
-    page, token = wire.page_of(range(500), wire.Body(asked))
+    page, token = forms.page_of(range(500), forms.Body(asked))
 
     assert (len(page), token) == (got, str(got))
 
@@ -213,11 +213,11 @@ def test_pages_have_twenty_items_unless_asked_and_two_hundred_at_most(asked, got
 )
 def test_a_field_of_the_wrong_type_is_refused(fields):
     with pytest.raises(Refusal) as refused:
-        wire.parse_push(wire.Body(fields))
+        forms.parse_push(forms.Body(fields))
 
     assert refused.value.status == 400
 
 
 def test_a_body_that_is_no_object_is_refused():
     with pytest.raises(Refusal):
-        wire.Body([1])
+        forms.Body([1])

@@ -1,6 +1,7 @@
 """Dying at a chosen effect. An effect is one call across a seam: journal, Kaggle, disk."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 MOST_EFFECTS = 20_000  # of one run; beyond it something goes round in circles
@@ -24,13 +25,25 @@ class Effects:
         self.names.append(name)
         self._die_if_asked(number, "before")
         result = call()
-        self._die_if_asked(number, "after")
+        with _closed_by_death(result):
+            self._die_if_asked(number, "after")
         return result
 
     def _die_if_asked(self, number: int, moment: str) -> None:
         if (number, moment) in self.kills:
             self.fired.append((number, moment))
             raise Killed
+
+
+@contextmanager
+def _closed_by_death(result: Any) -> Iterator[None]:
+    """The operating system closes what a dead process had just opened."""
+    try:
+        yield
+    except Killed as death:
+        if isinstance(result, AbstractContextManager):
+            result.__exit__(Killed, death, None)
+        raise
 
 
 class Watched:
