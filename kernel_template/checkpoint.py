@@ -63,12 +63,17 @@ def read_archive(place: Path) -> bytes:
     return packed.getvalue()
 
 
-def open_archive(data: bytes) -> dict:
-    """The training state in a .pt, tensors on the CPU; code in the file is never run."""
+def open_checkpoint(place: Path, *, glance: bool = False) -> dict:
+    """The training state in a .pt, tensors on the CPU; code in the file is never run.
+
+    At a glance a file's tensors stay on the disk: a foreign model may have any size.
+    """
     import torch  # noqa: PLC0415 - takes two seconds, and only opening and saving need it
 
+    lazy = glance and place.is_file()
+    source = place if lazy else io.BytesIO(read_archive(place))
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = torch.load(source, map_location="cpu", weights_only=True, mmap=lazy)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         detail = f"not a checkpoint that can be opened safely: {error}".partition("\n")[0]
         raise Refusal("parent_mismatch", detail) from error

@@ -185,7 +185,7 @@ def _load_text(settings: Settings, input_dir: Path) -> Data:
 
 def _is_hub_reachable() -> bool:
     hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if getproxies():  # then a direct connection proves nothing
+    if getproxies().keys() & {"https", "all"}:  # then a direct connection proves nothing
         return True
     try:
         socket.create_connection((hub.hostname, hub.port or 443), timeout=10).close()

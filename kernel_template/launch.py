@@ -14,8 +14,8 @@ from collections import deque
 from pathlib import Path
 
 from parameters import Parameters, parse_parameters, read_parameters
-from search import find_own, find_parent
-from session import Ending, Paths, Refusal, Session, find_paths, session_started_at
+from search import find_promised
+from session import Ending, Refusal, Session, find_paths, session_started_at
 
 CODE_DIR = Path(__file__).resolve().parent
 PROBE_SECONDS = 120.0  # a broken driver hangs rather than fails
@@ -45,7 +45,7 @@ def main() -> int:
     session.write_verdict("running", detail="checking what this session was given")
     try:
         parameters = parse_parameters(raw)
-        check_parent(paths, parameters)
+        find_promised(paths, parameters)  # again by the trainer; here before torch is imported
         check_accelerator(parameters.accelerator)
     except Refusal as refusal:
         print(f"refused ({refusal.reason}): {refusal.detail}")
@@ -56,12 +56,6 @@ def main() -> int:
     if verdict["outcome"] == "running":  # the trainer could not say how it ended
         Session(raw, paths, started_at, since="idle").finish(death)
     return 0
-
-
-def check_parent(paths: Paths, parameters: Parameters) -> None:
-    """Refuse a missing or wrong parent now, in seconds, rather than after torch is imported."""
-    if parameters.parent is not None and find_own(paths, parameters) is None:
-        find_parent(paths.input, parameters)
 
 
 def check_accelerator(expected: dict) -> None:

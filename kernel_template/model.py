@@ -180,7 +180,6 @@ def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
         "tie_word_embeddings": True,
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
-        "torch_dtype": "float32",
     }
     special = dict.fromkeys(
         ("bos_token", "eos_token", "unk_token"), tokenizer.id_to_token(end_of_text)

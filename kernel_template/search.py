@@ -16,7 +16,7 @@ from checkpoint import (
     CheckpointFolder,
     find_entry,
     is_intact,
-    open_archive,
+    open_checkpoint,
     read_archive,
     read_manifest,
 )
@@ -50,7 +50,7 @@ def search(folder: Path) -> Listing:
     for path in find_files(folder):
         if path.name == MANIFEST:
             listing.manifests.append(path)
-        elif path.name == "data.pkl":
+        elif path.name == "data.pkl" and path.with_name("version").exists():
             listing.unpacked.append(path.parent)
         elif path.suffix == ".pt":
             listing.files.append(path)
@@ -65,16 +65,22 @@ def locate(listing: Listing, entry: dict) -> Path | None:
 
 def find_start(paths: Paths, parameters: Parameters) -> Found | None:
     """The checkpoint this session continues from; None only where a chain may begin."""
+    promised = find_promised(paths, parameters)
+    if promised is not None:
+        return promised
+    listing = search(paths.input)
+    attached = find_attached(listing)
+    return choose_attached(attached, listing) if attached else None
+
+
+def find_promised(paths: Paths, parameters: Parameters) -> Found | None:
+    """Own checkpoints or the parent, verified without torch; None where neither is expected."""
     own = find_own(paths, parameters)
     if own is not None:
         return own
     if parameters.parent is not None:
         return find_parent(paths.input, parameters)
-    listing = search(paths.input)
-    attached = find_attached(listing)
-    if attached:
-        return choose_attached(attached, listing)
-    if parameters.session > 1:
+    if parameters.session > 1 and not find_attached(search(paths.input)):
         detail = f"session {parameters.session} has no parent, and none is below {paths.input}"
         raise Refusal("parent_missing", detail)
     return None
@@ -135,23 +141,28 @@ def choose_attached(places: list[Path], listing: Listing) -> Found:
     """The most recent by the time stored in it; ties: the larger step, then a "checkpoint"."""
     ranked = []
     for place in places:
-        original = _original(place)
-        name = original.name if original.suffix == ".pt" else f"{original.name}.pt"
-        manifest = read_manifest(original.parent / MANIFEST)
-        data = read_archive(place)
+        name, folder = _name_of(place), _original(place).parent
         try:
-            state = open_archive(data)
+            state = open_checkpoint(place, glance=True)
         except Refusal as refusal:
-            print(f"  Ignored: {name} in {original.parent.name}/ ({refusal.detail})")
+            print(f"  Ignored: {name} in {folder.name}/ ({refusal.detail})")
             continue
-        print(f"  Found: {name} in {original.parent.name}/ (step {state['step']})")
-        entry = {"name": name, "step": state["step"], "sha256": hashlib.sha256(data).hexdigest()}
+        print(f"  Found: {name} in {folder.name}/ (step {state['step']})")
         rank = (state["created_at"], state["step"], "checkpoint" in name.lower())
-        ranked.append((rank, Found("attached", entry, place, manifest, listing)))
+        ranked.append((rank, place))
     if not ranked:
         detail = f"{len(places)} .pt files are attached and none can be continued; detach them"
         raise Refusal("parent_mismatch", detail)
-    return max(ranked, key=lambda pair: pair[0])[1]
+    (_, step, _), place = max(ranked, key=lambda pair: pair[0])
+    sha256 = hashlib.sha256(read_archive(place)).hexdigest()
+    entry = {"name": _name_of(place), "step": step, "sha256": sha256}
+    manifest = read_manifest(_original(place).parent / MANIFEST)
+    return Found("attached", entry, place, manifest, listing)
+
+
+def _name_of(place: Path) -> str:
+    name = _original(place).name
+    return name if name.endswith(".pt") else f"{name}.pt"
 
 
 def _original(place: Path) -> Path:

@@ -12,7 +12,7 @@ import time
 import model as gpt
 import numpy as np
 import torch
-from checkpoint import BEST, CheckpointFolder, describe_final, open_archive, read_archive
+from checkpoint import BEST, CheckpointFolder, describe_final, open_checkpoint
 from data import count_blocks, epoch_of, load_data, micro_seed, read_blocks, sample_ids
 from device import choose_precision, device_names, read_rng, restore_rng, software_versions
 from parameters import (
@@ -53,7 +53,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
 
     # ---- the checkpoint to start from, refused before it costs the time that the data takes
     found = find_start(paths, parameters)
-    state = open_archive(read_archive(found.place)) if found else None
+    state = open_checkpoint(found.place) if found else None
     if found and found.origin == "own" and found.manifest["training_complete"]:
         return Ending("complete", None, "the training was complete before this start")
     if state:
@@ -252,10 +252,11 @@ def train(session: Session, parameters: Parameters) -> Ending:
         if step == first_step + 1:
             session.facts["first_loss"] = train_loss
         slowest_step_seconds = max(slowest_step_seconds, time.monotonic() - began_at)
+        ending = find_ending()
 
         # now and then: a line, a validation, a save. What is validated when depends on the step
         # alone, so that history and best model are the same however the chain is cut.
-        if session.step_line_due(PROGRESS_SECONDS[parameters.preset]) or step == stop_step:
+        if session.step_line_due(PROGRESS_SECONDS[parameters.preset]) or ending:
             speed = (step - line_step) * tokens_per_step / (time.monotonic() - line_at)
             left = round(session.seconds_left())
             session.progress(
@@ -288,7 +289,6 @@ def train(session: Session, parameters: Parameters) -> Ending:
             session.progress("epoch", **here, loss=mean)
         waited = time.monotonic() - saved_at
         due = step % s.checkpoint_steps == 0 or waited >= s.checkpoint_seconds
-        ending = find_ending()
         if (due or improved or ends_epoch) and ending is None:
             save(best=improved)
             session.write_verdict("running")

@@ -8,7 +8,9 @@ name and size, manifest and lineage, SHA-256 of every file, members of the archi
 from __future__ import annotations
 
 import hashlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,18 @@ from orchestrator.model import Checkpoint, Parent
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 << 20
 CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
+_KEPT_NAMES = frozenset({MANIFEST, "final_model"})  # itself, and a folder
 _CHUNK_BYTES = 1 << 20
+# What zipfile raises for archives that are damaged, encrypted or compressed in odd ways.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class Manifest:
     def wanted(self) -> list[str]:
         """The files to fetch: what is to be published, and the finished model."""
         final = [entry["name"] for entry in self.body["files"] if entry["kind"] == "final"]
-        return [*self.body["publish"], *final]
+        return list(dict.fromkeys([*self.body["publish"], *final]))
 
 
 def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
@@ -75,15 +88,23 @@ def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
     names = [entry["name"].casefold() for entry in body["files"]]
     if len(set(names)) != len(names):
         raise CheckpointError("the manifest lists a name twice")
-    if manifest.latest["kind"] != "checkpoint" or body["latest"] not in body["publish"]:
-        raise CheckpointError("the manifest's newest file is not a checkpoint to publish")
+    if kept := _KEPT_NAMES.intersection(names):
+        raise CheckpointError(f"the manifest may not list {', '.join(kept)}")
     for name in body["publish"]:
         manifest.entry(name)
-    if expected.parent and manifest.latest["step"] <= expected.parent.step:
-        raise CheckpointError(
-            f"step {manifest.latest['step']} is not beyond the parent's {expected.parent.step}"
-        )
+    _check_latest(manifest, expected)
     return manifest
+
+
+def _check_latest(manifest: Manifest, expected: Expectation) -> None:
+    latest, name = manifest.latest, manifest.latest["name"]
+    if latest["kind"] != "checkpoint" or name not in manifest.body["publish"]:
+        raise CheckpointError("the manifest's newest file is not a checkpoint to publish")
+    step = latest["step"]
+    if step < 1 or name != f"checkpoint_epoch{latest['epoch']}_step{step}.pt":
+        raise CheckpointError(f"the name {name} does not tell its epoch and step")
+    if expected.parent and step <= expected.parent.step:
+        raise CheckpointError(f"step {step} is not beyond the parent's {expected.parent.step}")
 
 
 def check_identity(name: str, body: Mapping[str, Any], expected: Expectation) -> None:
@@ -100,6 +121,8 @@ def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed."""
     name = entry["name"]
     size = files.size_bytes(folder, name)
+    if size is None:
+        raise CheckpointError(f"{name} is missing")
     if size != entry["bytes"]:
         raise CheckpointError(f"{name} has {size} bytes instead of {entry['bytes']}")
     if files.sha256(folder, name) != entry["sha256"]:
@@ -114,14 +137,14 @@ def _verify_members(path: Path, entry: Mapping[str, Any]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-            if found.keys() != listed.keys():
+            if found.keys() != listed.keys() or len(found) != len(archive.infolist()):
                 raise CheckpointError(f"{entry['name']} holds other members than listed")
             for name, info in found.items():
                 if info.file_size != listed[name]["bytes"]:
                     raise CheckpointError(f"{entry['name']}: member {name} has another size")
                 if _sha256_of_member(archive, info) != listed[name]["sha256"]:
                     raise CheckpointError(f"{entry['name']}: member {name} does not match")
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{entry['name']} is not a readable archive: {error}") from error
 
 

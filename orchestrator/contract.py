@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator.errors import CheckpointError
 
@@ -69,7 +69,10 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(
-            content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+            content,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the {name} is not valid JSON: {error}") from error
@@ -86,5 +89,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)

@@ -22,7 +22,8 @@ from typing import Self
 from orchestrator.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10))})
+_PORTS = (f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *_PORTS})
 _CHUNK_BYTES = 1 << 20
 
 
@@ -117,14 +118,15 @@ class Files:
         """Move verified files of an attempt into the store, together or not at all."""
         final = self.stored(manifest_sha256)
         if not final.is_dir():
-            ready = folder / "verified"
+            ready = folder / ".verified"  # no file that arrives can have this name
             shutil.rmtree(ready, ignore_errors=True)  # a promotion that died half way
             ready.mkdir(mode=0o700)
             for name in names:
                 target = _inside(ready, name)
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 os.link(_inside(folder, name), target)
-            _flush_folder(ready)
+            for made in (*filter(Path.is_dir, ready.iterdir()), ready):
+                _flush_folder(made)
             ready.rename(final)
             _flush_folder(final.parent)
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,9 +155,15 @@ class Files:
                 name = path.relative_to(source)
                 _replace_copy(path, self.output_dir / name)
                 kept.add(name.name)
-        for stale in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
-            if stale.name not in kept:
-                stale.unlink()
+        for other in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
+            if other.name not in kept and self._was_delivered(other):
+                other.unlink()
+
+    def _was_delivered(self, path: Path) -> bool:
+        """Tell whether a file of the output folder is a copy of one in the store."""
+        size = path.stat().st_size if path.is_file() else None
+        copies = (folder / path.name for folder in (self.state_dir / "store").iterdir())
+        return any(copy.is_file() and copy.stat().st_size == size for copy in copies)
 
 
 def _inside(folder: Path, name: str) -> Path:

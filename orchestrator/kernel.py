@@ -74,6 +74,8 @@ def render(parameters: Mapping[str, Any], template: Template = None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the kernel template {root} cannot be read: {error}") from error
     source = json.dumps(_notebook(cells), indent=1, ensure_ascii=False)
+    if not carries(source, parameters["token"]):
+        raise ConfigError(f"{root}/notebook.md has no fence `python parameters` to fill in")
     if (size := len(source.encode())) > SOURCE_LIMIT_BYTES:
         raise ConfigError(
             f"the notebook has {size:,} bytes, Kaggle takes {SOURCE_LIMIT_BYTES:,};"
@@ -109,7 +111,7 @@ def _markdown(text: str) -> list[dict[str, Any]]:
 def _code(info: str, body: str, parameters: Mapping[str, Any], root: Traversable) -> dict[str, Any]:
     if info == "parameters":
         # Escaped so that no string can end the literal around it.
-        literal = json.dumps(parameters, indent=2).replace("'", "\\u0027")
+        literal = json.dumps(parameters, indent=2, allow_nan=False).replace("'", "\\u0027")
         return _cell("code", _PARAMETERS_CELL.replace("{parameters}", literal))
     if info.startswith("module="):
         name = info.removeprefix("module=")
@@ -119,12 +121,12 @@ def _code(info: str, body: str, parameters: Mapping[str, Any], root: Traversable
 
 
 def _cell(kind: str, source: str) -> dict[str, Any]:
-    identity = hashlib.sha256(source.encode()).hexdigest()[:8]
-    cell: dict[str, Any] = {"cell_type": kind, "id": identity, "metadata": {}, "source": source}
+    cell: dict[str, Any] = {"cell_type": kind, "metadata": {}, "source": source}
     return {**cell, "execution_count": None, "outputs": []} if kind == "code" else cell
 
 
 def _notebook(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    numbered = [{**cell, "id": f"cell-{number}"} for number, cell in enumerate(cells, start=1)]
     kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernelspec, "language_info": {"name": "python"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": numbered, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}

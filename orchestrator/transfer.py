@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
 
 from orchestrator.kaggle.port import Gone, Sink, Trouble, Unreadable
 
@@ -24,19 +27,39 @@ def download(url: str, sink: Sink, limit_bytes: int, *, endpoint: str) -> int | 
     """Bring `url` into `sink`, going on where it stands; return the whole size in bytes.
 
     A broken connection is taken up again at the next byte, up to ATTEMPTS times. Plain http is
-    accepted only from loopback, and only loopback may be asked when the endpoint is loopback.
+    accepted only from loopback, and only loopback may be asked when the endpoint is loopback;
+    that holds for redirections too.
     """
-    if problem := _refuse(url, endpoint):
-        return Unreadable(Trouble.ODD, problem)
     trouble: Gone | Unreadable = Unreadable(Trouble.NETWORK, "not tried")
     with requests.Session() as session:
         session.trust_env = False  # no proxy, no .netrc: signed URLs go nowhere else
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Guard(endpoint))
         for _attempt in range(ATTEMPTS):
             result = _attempt_download(session, url, sink, limit_bytes)
             if isinstance(result, int | Gone):
                 return result
             trouble = result
     return trouble
+
+
+class _Elsewhere(requests.exceptions.InvalidURL):
+    """An address where no output file may be."""
+
+
+class _Guard(HTTPAdapter):
+    """Sends a request only to where an output file may be, however it came to be asked there."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        super().__init__()
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **options: Any
+    ) -> requests.Response:
+        if problem := _refuse(request.url or "", self._endpoint):
+            raise _Elsewhere(problem)
+        return super().send(request, *args, **options)
 
 
 def _attempt_download(
@@ -56,22 +79,27 @@ def _attempt_download(
             if start and answer.status_code == 200:
                 sink.restart()
             return _pour(answer, sink, limit_bytes)
-    except requests.RequestException as error:
+    except _Elsewhere as error:
+        return Unreadable(Trouble.ODD, str(error))
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        # ValueError: a redirection to what is no address. No text: it may hold a signed URL.
         return Unreadable(Trouble.NETWORK, f"download broke off: {type(error).__name__}")
 
 
 def _pour(answer: requests.Response, sink: Sink, limit_bytes: int) -> int | Unreadable:
-    expected = sink.size_bytes + int(answer.headers.get("Content-Length", limit_bytes + 1))
-    if expected > limit_bytes:
+    """Write what arrives, as it arrives: a slow drip must not outlast the deadline."""
+    announced = answer.headers.get("Content-Length", "")
+    expected = sink.size_bytes + int(announced) if announced.isdecimal() else None
+    if expected is not None and expected > limit_bytes:
         return Unreadable(Trouble.ODD, f"{expected} bytes announced, {limit_bytes} allowed")
-    deadline = time.monotonic() + PATIENCE_SECONDS + expected / SLOWEST_BYTES
-    for chunk in answer.iter_content(CHUNK_BYTES):
+    deadline = time.monotonic() + PATIENCE_SECONDS + (expected or limit_bytes) / SLOWEST_BYTES
+    while chunk := answer.raw.read1(CHUNK_BYTES):
         sink.write(chunk)
         if sink.size_bytes > limit_bytes:
             return Unreadable(Trouble.ODD, f"more than {limit_bytes} bytes")
         if time.monotonic() > deadline:
             return Unreadable(Trouble.NETWORK, "download too slow")
-    if sink.size_bytes != expected:
+    if expected is not None and sink.size_bytes != expected:
         return Unreadable(Trouble.NETWORK, f"{sink.size_bytes} of {expected} bytes arrived")
     return sink.size_bytes
 

@@ -56,6 +56,8 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
         return _fruitless(context, verdict["reason"] or "refused", verdict["detail"])
     if FOLDER + MANIFEST not in listed:
         raise _without_checkpoint(push, verdict)
+    if verdict is None and not _is_listing_stable(context, push, listed):
+        return context.clock.now() + context.settings.timing.read_gap_seconds
     content = _small(context, folder, listed[FOLDER + MANIFEST], MANIFEST)
     if isinstance(content, Stop):
         return content.wake

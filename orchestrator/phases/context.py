@@ -59,7 +59,9 @@ class Context:
     def wait(self, reason: str, message: str, seconds: float) -> float:
         """Record why the chain waits and until when; the same words at most once an hour."""
         now = self.clock.now()
-        until = now + min(seconds, LONGEST_WAIT_SECONDS)
+        # At least a poll: a moment on Kaggle's clock may have passed already on this one.
+        shortest = self.settings.timing.poll_seconds
+        until = now + min(max(seconds, shortest), LONGEST_WAIT_SECONDS)
         known = (self.state.wait_reason, self.state.wait_message) == (reason, message)
         if not known or now > self.state.wait_until + HEARTBEAT_SECONDS:
             self.journal.append(Kind.WAITING, reason=reason, message=message, until=until)

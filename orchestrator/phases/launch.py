@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from orchestrator import kernel, quota
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
@@ -157,11 +159,12 @@ def _is_finished(context: Context) -> Stop | None:
 
 def _has_failed(context: Context) -> Stop | None:
     state, attempts = context.state, context.settings.chain.max_attempts
-    if state.head and state.head.checkpoint.reason == "nonfinite_loss":
+    if state.head and _diverged(state.halt_facts, state.head):
         context.halt(
             "nonfinite_loss",
             f"the loss was not finite after step {state.head.checkpoint.step}; lower the"
             " learning rate, then run with --retry to go on from the last good checkpoint",
+            step=state.head.checkpoint.step,
         )
     elif state.same_failures >= SAME_FAILURES or state.fruitless >= attempts:
         context.halt(
@@ -172,6 +175,13 @@ def _has_failed(context: Context) -> Stop | None:
     else:
         return None
     return Stop(None)
+
+
+def _diverged(last_halt: Mapping[str, Any], head: Head) -> bool:
+    """Tell whether the head ends in a loss that is not finite and that no person has seen yet."""
+    seen = (last_halt.get("code"), last_halt.get("step"))
+    is_seen = seen == ("nonfinite_loss", head.checkpoint.step)
+    return head.checkpoint.reason == "nonfinite_loss" and not is_seen
 
 
 def _kernel_is_ours(context: Context) -> Stop | None:
@@ -185,7 +195,9 @@ def _kernel_is_ours(context: Context) -> Stop | None:
     if info.is_private is False:
         context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
         return Stop(None)
-    if info.current_version != known:
+    if info.current_version < known:
+        return _stale(context, f"kernel {slug}", info.current_version, known)
+    if info.current_version > known:
         context.halt(
             "foreign_kernel_version",
             f"kernel {slug} stands at version {info.current_version}, this journal knows"
@@ -214,9 +226,17 @@ def _dataset_is_ours(context: Context) -> Stop | None:
     return None
 
 
+def _stale(context: Context, what: str, shown: int, known: int) -> Stop:
+    """Versions only grow: a smaller number is an answer from before, and nothing to halt for."""
+    message = f"Kaggle shows {what} at version {shown}, it has been at {known} already"
+    return Stop(context.wait("stale", message, context.settings.timing.poll_seconds))
+
+
 def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:
     """A version that somebody added is harmless if it is the head's, byte for byte."""
     slug = context.settings.dataset_slug
+    if newest < head.version:
+        return _stale(context, f"dataset {slug}", newest, head.version)
     content = context.kaggle.dataset_file(slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES)
     if isinstance(content, Unreadable):
         return Stop(context.unreadable(f"dataset {slug} version {newest}", content))

@@ -49,7 +49,7 @@ def verified(context: Context) -> Wake:
     context.journal.append(
         Kind.PUBLISH_INTENT,
         token=context.new_token(),
-        base_version=0 if isinstance(info, Gone) else info.current_version,
+        base_version=0 if isinstance(info, Gone) else max(info.current_version, known),
         create=isinstance(info, Gone),
         manifest_sha256=_pending(context).manifest_sha256,
     )
@@ -86,14 +86,12 @@ def publish_unknown(context: Context) -> Wake:
     info = context.kaggle.dataset(slug)
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and publication.base_version):
         return context.unreadable(f"dataset {slug}", info)
-    if isinstance(info, DatasetInfo):
-        for version in range(publication.base_version + 1, info.current_version + 1):
-            ours = _is_ours(context, info, version)
-            if isinstance(ours, Stop):
-                return ours.wake
-            if ours:
-                context.journal.append(Kind.PUBLISH_SEEN, version=version)
-                return None
+    found = None if isinstance(info, Gone) else _find_ours(context, info)
+    if isinstance(found, Stop):
+        return found.wake
+    if found is not None:
+        context.journal.append(Kind.PUBLISH_SEEN, version=found)
+        return None
     if not context.is_settled(publication.sent_at):
         return context.poll()
     if context.state.absent < AGREEING_READS:
@@ -136,6 +134,23 @@ def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | No
         )
     if hashlib.sha256(content).hexdigest() != pending.manifest_sha256:
         return Stop(_incomplete(context, "its manifest is not the one that was published"))
+    return None
+
+
+def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
+    """Return the version that carries our mark; None if it is certain that none does yet."""
+    base_version = _publication(context).base_version
+    for version in range(base_version + 1, info.current_version + 1):
+        ours = _is_ours(context, info, version)
+        if isinstance(ours, Stop):
+            return ours
+        if ours:
+            return version
+    if info.current_version > base_version and not (info.is_ready or info.has_failed):
+        # A version without notes shows its files, and so whose it is, only when it is ready.
+        slug = context.settings.dataset_slug
+        message = f"dataset {slug} version {info.current_version} is being processed"
+        return Stop(context.wait("processing", message, context.settings.timing.poll_seconds))
     return None
 
 

@@ -91,7 +91,8 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, reply, script):
         if reply.then != "reset_first":
             self.send_response(reply.status)
-            for header, value in {"Content-Length": len(reply.body), **reply.headers}.items():
+            headers = {"Content-Length": len(reply.body), "Connection": "close", **reply.headers}
+            for header, value in headers.items():
                 if value is not None:
                     self.send_header(header, str(value))
             self.end_headers()
@@ -160,10 +161,10 @@ def closed_port():
 class Output:
     """The output of one session on disk, with a manifest that can be bent before it is sealed."""
 
-    def __init__(self, folder, parent=None, step=10):
+    def __init__(self, folder, parent=None, step=10, members=None):
         self.folder, self.parent = folder, parent
         self.name = f"checkpoint_epoch1_step{step}.pt"
-        members = {"data.pkl": b"weights " * 50, "byteorder": b"little"}
+        members = members or {"data.pkl": b"weights " * 50, "byteorder": b"little"}
         self.write_archive(members)
         (folder / "training_history.json").write_text("{}")
         (folder / "latest_checkpoint.txt").write_text(self.name)

@@ -141,8 +141,9 @@ def test_a_tokenizer_larger_than_the_model_is_refused(load, settings, hub_format
 
 def test_no_internet_and_no_attached_data_is_said(new_place, parameters):
     place = new_place()
+    proxies = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), "")
 
-    place.run(parameters(preset="wikitext103"), HF_ENDPOINT="http://127.0.0.1:9")
+    place.run(parameters(preset="wikitext103"), HF_ENDPOINT="http://127.0.0.1:9", **proxies)
 
     assert (place.verdict["outcome"], place.verdict["reason"]) == ("refused", "no_internet")
     assert "Salesforce/wikitext" in place.verdict["detail"]

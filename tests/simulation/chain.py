@@ -107,22 +107,31 @@ class Simulation:
             self.clock.sleep(wake - self.clock.now())
         raise AssertionError(f"no end after {MOST_TICKS} ticks: {self.state}")
 
-    def run_until(self, reached: Callable[[State], bool]) -> State:
-        """Tick and sleep until a state is reached between two ticks."""
+    def leave_hanging(self) -> Journal:
+        """Start another controller beside the one that was killed; return the first's journal."""
+        hanging, self._journal = self._journal, None
+        assert hanging
+        self._start_controller()
+        return hanging
+
+    def run_until_killed(self) -> None:
+        """Tick and sleep until the controller dies, and start no other one."""
         for _ in range(MOST_TICKS):
-            if reached(self.state):
-                return self.state
-            wake = self.tick()
+            try:
+                wake = self.tick()
+            except Killed:
+                return
             assert wake is not None, f"it ended first: {self.state}"
             self.clock.sleep(wake - self.clock.now())
-        raise AssertionError(f"not reached after {MOST_TICKS} ticks: {self.state}")
+        raise AssertionError(f"nothing killed it in {MOST_TICKS} ticks")
 
-    def tick(self) -> float | None:
+    def tick(self, journal: Journal | None = None) -> float | None:
+        """Tick once, with another controller's journal if one is given."""
         self.clock.is_ticking = True
         try:
             return engine.tick(
                 self.settings,
-                self._watched("journal", self._opened, frozenset({"append"})),
+                self._watched("journal", journal or self._opened, frozenset({"append"})),
                 self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.faults)),
                 self._watched("files", self._files),
                 self.clock,

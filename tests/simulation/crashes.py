@@ -58,5 +58,10 @@ class Watched:
         value = getattr(self._target, name)
         if not callable(value) or (self._methods is not None and name not in self._methods):
             return value
-        effect = f"{self._seam}.{name}"
-        return lambda *args, **kwargs: self._effects.around(effect, lambda: value(*args, **kwargs))
+
+        def effect(*args: Any, **kwargs: Any) -> Any:
+            what = f" {args[0]}" if self._seam == "journal" else ""
+            label = f"{self._seam}.{name}{what}"
+            return self._effects.around(label, lambda: value(*args, **kwargs))
+
+        return effect

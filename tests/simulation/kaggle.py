@@ -62,7 +62,7 @@ class TruePush:
     token: str | None  # None: not pushed by a controller
     version: int
     parent: Mapping[str, Any] | None
-    live_beside: int  # sessions of the same kernel that were open when it landed
+    live_beside: int  # other sessions of controllers that were open when it landed
     ended: bool
 
 
@@ -203,9 +203,7 @@ class SimulatedKaggle:
 
         return self._read(read)
 
-    def dataset_file(
-        self, dataset: str, version: int, name: str, limit_bytes: int
-    ) -> bytes | Gone:
+    def dataset_file(self, dataset: str, version: int, name: str, limit_bytes: int) -> bytes | Gone:
         def read(now: float) -> bytes:
             found = self.world.dataset_version(now, owner=OWNER, slug=dataset, number=version)
             content = {file.name: self._blobs[file.key] for file in found.files}
@@ -229,7 +227,7 @@ class SimulatedKaggle:
 
     def push_by_hand(self, kernel: str, *, gpu: bool = False) -> None:
         """Somebody pushes another notebook, at the same address or elsewhere."""
-        self._save(Push(OWNER, kernel, kernel, "{}", enable_gpu=gpu))
+        self._save(Push(OWNER, kernel, kernel, "print('mine')", enable_gpu=gpu))
 
     def publish_by_hand(self, dataset: str, files: Mapping[str, bytes]) -> None:
         """Somebody adds a version to the dataset."""
@@ -266,7 +264,7 @@ class SimulatedKaggle:
                 token=_token(version.push.source),
                 version=version.number,
                 parent=(body.read_parameters(version.push.source) or {}).get("parent"),
-                live_beside=self._live_beside[version.session_id],
+                live_beside=self._live_beside.get(version.session_id, 0),
                 ended=not self._session(version.session_id).is_open,
             )
             for version in self.world.kernel(self._now(), owner=OWNER, slug=kernel).versions
@@ -274,11 +272,13 @@ class SimulatedKaggle:
 
     def versions(self, dataset: str) -> list[TrueVersion]:
         """Every version of a dataset that ever landed, oldest first."""
-        found = [d for d in self.world.dump(self._now())["datasets"] if d["draft"]["slug"] == dataset]
+        datasets = self.world.dump(self._now())["datasets"]
+        found = [found for found in datasets if found["draft"]["slug"] == dataset]
+        description = found[0]["draft"]["description"] if found else ""  # a new dataset's notes
         return [
             TrueVersion(
                 number=version["number"],
-                token=_token(version["notes"]) or _token(found[0]["draft"]["description"]),
+                token=_token(version["notes"] if version["number"] > 1 else description),
                 files={name: self._blobs[key] for name, key, _size in version["files"]},
                 has_failed=version["number"] in self._failed_versions,
             )
@@ -304,14 +304,11 @@ class SimulatedKaggle:
     def _save(self, push: Push) -> Any:
         self._spend_time()
         parameters = body.read_parameters(push.source)
-        live = [
-            session
-            for session in self.world.sessions(self._now())
-            if session.is_open and session.slug == push.slug and parameters
-        ]
+        live = [number for number in self._live_beside if self._session(number).is_open]
         pushed = self.world.save_kernel(self._now(), push=push)
-        session = self.world.session(self._now(), owner=OWNER, slug=push.slug)
-        self._live_beside[session.session_id] = len(live)
+        if parameters:
+            session = self.world.session(self._now(), owner=OWNER, slug=push.slug)
+            self._live_beside[session.session_id] = len(live)
         if self.on_landing and parameters:
             self.on_landing("push", parameters["token"], {})
         return pushed
@@ -356,7 +353,9 @@ class SimulatedKaggle:
                 break
             for session in self.world.due_sessions(at):
                 self._start(at, session)
-            for session_id in [number for number, (end_at, _) in self._ends.items() if end_at <= at]:
+            for session_id in [
+                number for number, (end_at, _) in self._ends.items() if end_at <= at
+            ]:
                 self._end(at, session_id)
         self.world.advance(until)
 
@@ -377,7 +376,9 @@ class SimulatedKaggle:
             at, owner=OWNER, slug=session.slug, label=_label(session.version)
         ).push.source
         parameters = body.read_parameters(source)
-        left = body.run(parameters, self._mounted(session, script), script, at) if parameters else {}
+        left = (
+            body.run(parameters, self._mounted(session, script), script, at) if parameters else {}
+        )
         self.world.end_session(
             at,
             session_id=session_id,
@@ -395,7 +396,9 @@ class SimulatedKaggle:
             if script.stale_versions:
                 owner, slug = mount.source.split("/")
                 number = mount.version - script.stale_versions
-                old = self.world.dataset_version(self.world.now, owner=owner, slug=slug, number=number)
+                old = self.world.dataset_version(
+                    self.world.now, owner=owner, slug=slug, number=number
+                )
                 files = old.files
             mounted |= {f"{mount.path}/{file.name}": self._blobs[file.key] for file in files}
         return mounted

@@ -31,6 +31,7 @@ class Script:
     training_complete: bool = False
     saves: bool = True  # false: it dies before its first checkpoint
     stale_versions: int = 0  # how many dataset versions its mount lags behind
+    forgets: bool = False  # a training that does not restore what it loads
 
 
 @functools.cache
@@ -66,7 +67,7 @@ def run(
         return {"session.json": _verdict(parameters, script, "refused", "parent_missing", at)}
     if not script.saves:
         return {}
-    step, value = start
+    step, value = (start[0], weights(0)) if script.forgets else start
     for step in range(start[0] + 1, start[0] + script.steps + 1):
         value = _train(value, step)
     files = _checkpoint(parameters, script, mounted, (step, value), at)

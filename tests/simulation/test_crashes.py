@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from orchestrator.errors import JournalConflict
 from tests.simulation.chain import Plan, Simulation
 from tests.simulation.truth import check_reached
 
@@ -43,3 +44,24 @@ def test_a_crash_during_recovery_from_a_crash_changes_nothing_either(effects):
 
             assert run.effects.fired == kills
             check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_controller_that_comes_back_beside_another_one_does_nothing(simulate, number):
+    run = simulate(sessions=1, kills=_after_the_event(number))
+    run.run_until_killed()
+    late = run.leave_hanging()
+
+    run.run()
+    with pytest.raises(JournalConflict):
+        run.tick(late)
+
+    late.close()
+    check_reached(run, sessions=1)
+
+
+def _after_the_event(number):
+    with Simulation(Plan(), sessions=1) as run:
+        run.run()
+        appends = [n for n, name in enumerate(run.effects.names) if name.startswith("journal")]
+        return [(appends[number], "after")]

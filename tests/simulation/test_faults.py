@@ -1,26 +1,26 @@
 """One thing goes wrong once; the chain gets past it by itself."""
 
+import random
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.kaggle.port import Refused, SessionInfo, Trouble
-from orchestrator.machine import Kind, Phase
+from orchestrator.machine import Kind
 from orchestrator.model import SessionStatus
-from tests.simulation.chain import Act
+from tests.simulation.chain import Plan, Simulation
 from tests.simulation.faults import (
     Fault,
     answering,
-    changing,
     garbling,
     lost_answer,
     lost_request,
     unreadable,
     without_file,
 )
-from tests.simulation.kaggle import PLATFORM
-from tests.simulation.session import Script
-from tests.simulation.truth import check_always, check_reached
+from tests.simulation.truth import check_reached
 
-HOUR = 3600.0
+CRASHES_PER_FAULT = 6
 
 
 def _is_checkpoint(file, *_args):
@@ -94,7 +94,7 @@ HARMLESS = {
         [Kind.OUTPUTS_LISTED],
     ),
     "downloads fail": (
-        Fault("download", unreadable, nth=2, times=4),
+        Fault("download", unreadable, times=4, matches=_is_checkpoint),
         [Kind.WAITING],
     ),
     "statuses unreadable for an hour": (
@@ -139,7 +139,7 @@ HARMLESS = {
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_chain_gets_past_a_fault_without_losing_a_session(simulate, name):
     planned, expected = HARMLESS[name]
-    fault = Fault(planned.verb, planned.strike, planned.nth, planned.times, planned.matches)
+    fault = replace(planned)
     run = simulate(faults=[fault])
 
     run.run()
@@ -148,3 +148,20 @@ def test_a_chain_gets_past_a_fault_without_losing_a_session(simulate, name):
     check_reached(run, sessions=3)
     shown = [event.kind for event in run.events if event.kind in set(expected)]
     assert shown == expected
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_crash_besides_a_fault_makes_no_difference(simulate, name):
+    rng = random.Random(name)  # noqa: S311
+    clean = simulate(faults=[replace(HARMLESS[name][0])])
+    clean.run()
+
+    for _ in range(CRASHES_PER_FAULT):
+        kill = (rng.randrange(len(clean.effects.names)), rng.choice(["before", "after"]))
+        fault = replace(HARMLESS[name][0])
+        with Simulation(Plan(faults=[fault], kills=[kill])) as run:
+            run.run()
+
+            assert run.effects.fired == [kill]
+            assert fault.fired
+            check_reached(run, sessions=3)

@@ -22,6 +22,11 @@ def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) 
 def check_always(run: Simulation) -> None:
     """The invariants that no fault may break, whatever became of the chain."""
     _check_pushes(run)
+    check_commits(run)
+
+
+def check_commits(run: Simulation) -> None:
+    """What holds even where a lost request may land after any time: commits are exactly once."""
     _check_heads(run)
     _check_versions(run)
 

@@ -1,0 +1,239 @@
+"""The rendered notebook: valid, equal for equal input, and its parameters arrive unchanged."""
+
+import json
+import random
+import shutil
+
+import nbformat
+import pytest
+
+from orchestrator import config, kernel, machine
+from orchestrator.errors import ConfigError
+from orchestrator.machine import Event, Kind, State
+
+TOKEN = "kc1." + "a" * 26
+AWKWARD = {
+    "quotes": "'''\"\"\"'\"`",
+    "triple at the end": "x'''",
+    "backslashes": "\\ \\\\ \\n \\u0027 \\",
+    "a backslash at the end": "C:\\",
+    "lines": "one\ntwo\r\nthree\u2028four\x85five",
+    "unicode": "ünï 待つ 🙂 \ud83d \x00 \x7f",
+    "code": "'''); import os; os.abort(); ('''",
+    "braces": "{parameters} {CODE_DIR} %%writefile $HOME !ls",
+    "fence": "```\n```python parameters\n```",
+}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    path = tmp_path / "kchain.toml"
+    path.write_text('[chain]\nname = "demo"\n[training]\npreset = "rehearsal"\n')
+    return config.load(path, {}).settings
+
+
+@pytest.fixture
+def parameters(settings):
+    return kernel.session_parameters(settings, State(), token=TOKEN, seconds=600)
+
+
+@pytest.fixture
+def template(tmp_path, line_template):
+    """A copy of the small template, to be changed."""
+    folder = tmp_path / "template"
+    shutil.copytree(line_template, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(params=["line", "packaged"])
+def any_template(request, line_template):
+    return line_template if request.param == "line" else None
+
+
+def told(source, folder):
+    """Run the one cell that holds the parameters; return them, and what it wrote."""
+    cells = [cell for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
+    (cell,) = [cell for cell in cells if "What kchain told" in cell["source"]]
+    scope = {"CODE_DIR": folder / "code", "WORKING_DIR": folder / "working"}
+    for place in scope.values():
+        place.mkdir()
+    exec(cell["source"], scope)  # noqa: S102 - a notebook's cell is there to be run
+    written = [
+        json.loads((place / "session_parameters.json").read_text())
+        for place in (scope["CODE_DIR"], scope["WORKING_DIR"])
+    ]
+    return scope["PARAMETERS"], written
+
+
+def test_the_notebook_is_valid_and_carries_its_token(parameters, any_template):
+    source = kernel.render(parameters, any_template)
+
+    notebook = nbformat.reads(source, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert kernel.carries(source, TOKEN)
+    assert not kernel.carries(source, "kc1." + "b" * 26)
+
+
+def test_the_token_is_found_again_after_the_notebook_was_written_anew(parameters, any_template):
+    source = kernel.render(parameters, any_template)
+
+    again = nbformat.writes(nbformat.reads(source, as_version=4))
+
+    assert again != source
+    assert kernel.carries(again, TOKEN)
+
+
+def test_equal_input_gives_equal_text(parameters, any_template):
+    first = kernel.render(parameters, any_template)
+    second = kernel.render(json.loads(json.dumps(parameters)), any_template)
+
+    assert first == second
+    assert kernel.source_sha256(first) == kernel.source_sha256(second)
+
+
+def test_every_module_of_the_template_is_in_the_notebook(parameters, line_template):
+    cells = json.loads(kernel.render(parameters, line_template))["cells"]
+
+    (module,) = [cell["source"] for cell in cells if "%%writefile" in cell["source"]]
+    first, _, rest = module.partition("\n")
+    assert first == "%%writefile {CODE_DIR}/line.py"
+    assert rest == (line_template / "line.py").read_text().rstrip()
+
+
+def test_headings_begin_cells_of_text(parameters, line_template):
+    cells = json.loads(kernel.render(parameters, line_template))["cells"]
+
+    texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
+    assert [text.partition("\n")[0] for text in texts] == [
+        "# A line fitted by gradient descent",
+        "## 1. Where things are",
+        "## 2. Settings",
+        "## 3. Training",
+    ]
+
+
+def test_the_parameters_arrive_as_they_were_sent(parameters, any_template, tmp_path):
+    sent, written = told(kernel.render(parameters, any_template), tmp_path)
+
+    assert sent == parameters
+    assert written == [parameters, parameters]
+
+
+@pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD)
+def test_no_text_can_break_out_of_the_parameters(parameters, line_template, tmp_path, text):
+    parameters["note"] = text
+    parameters[text] = [text]
+
+    sent, written = told(kernel.render(parameters, line_template), tmp_path)
+
+    assert sent == parameters
+    assert written == [parameters, parameters]
+
+
+def test_random_text_arrives_as_it_was_sent(parameters, line_template, tmp_path):
+    rng = random.Random(7)  # noqa: S311 - the same text on every run
+    alphabet = "'\"\\\n\r{}`$%!#uU0027xN \t\x00ä\u2028\ud800𝄞"
+    parameters["notes"] = ["".join(rng.choices(alphabet, k=40)) for _ in range(500)]
+
+    sent, _ = told(kernel.render(parameters, line_template), tmp_path)
+
+    assert sent == parameters
+
+
+def test_the_second_session_is_told_its_parent(settings, binding, session_events):
+    pairs = [("bound", binding), *session_events()]
+    state = machine.fold(Event(n, 1.0, Kind(kind), data) for n, (kind, data) in enumerate(pairs))
+
+    told_second = kernel.session_parameters(settings, state, token=TOKEN, seconds=600)
+
+    assert (told_second["session"], told_second["attempt"]) == (2, 1)
+    assert told_second["parent"] == {
+        "file": "checkpoint_epoch1_step10.pt",
+        "step": 10,
+        "bytes": 100,
+        "sha256": f"{10:064x}",
+        "manifest_sha256": f"{11:064x}",
+    }
+    assert kernel.carries(kernel.render(told_second), TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("token", "mine"), ("session", 0), ("parent", {}), ("accelerator", {"kind": "abacus"})],
+)
+def test_parameters_that_do_not_keep_the_contract_are_not_rendered(parameters, key, value):
+    parameters[key] = value
+
+    with pytest.raises(ConfigError, match=f"cannot be pushed: {key}"):
+        kernel.render(parameters)
+
+
+# Templates that cannot be used
+
+
+def test_a_source_over_one_megabyte_is_refused_with_its_size(parameters, template):
+    with (template / "line.py").open("a") as module:
+        module.write("#" + "x" * 1_000_000)
+
+    with pytest.raises(ConfigError, match=r"the notebook has 1,0\d\d,\d\d\d bytes, .*1,000,000"):
+        kernel.render(parameters, template)
+
+
+def test_bytes_are_counted_not_characters(parameters, template):
+    with (template / "line.py").open("a", encoding="utf-8") as module:
+        module.write("# " + "待" * 400_000)
+
+    with pytest.raises(ConfigError, match="1,000,000"):
+        kernel.render(parameters, template)
+
+
+def test_a_source_just_under_one_megabyte_is_rendered(parameters, template):
+    with (template / "line.py").open("a") as module:
+        module.write("# " + "x" * 980_000)
+
+    assert len(kernel.render(parameters, template)) < kernel.SOURCE_LIMIT_BYTES
+
+
+def test_the_packaged_template_leaves_room_below_the_limit(parameters):
+    assert len(kernel.render(parameters).encode()) < kernel.SOURCE_LIMIT_BYTES / 2
+
+
+def test_a_template_that_is_not_there_is_named(parameters, tmp_path):
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'nowhere'} cannot be read"):
+        kernel.render(parameters, tmp_path / "nowhere")
+
+
+def test_a_module_that_is_not_there_is_named(parameters, template):
+    (template / "line.py").unlink()
+
+    with pytest.raises(ConfigError, match=r"line\.py"):
+        kernel.render(parameters, template)
+
+
+def test_a_template_that_is_no_text_is_named(parameters, template):
+    (template / "line.py").write_bytes(b"\xff\xfe\xff")
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        kernel.render(parameters, template)
+
+
+def test_a_template_without_a_place_for_the_parameters_is_refused(parameters, template):
+    page = template / "notebook.md"
+    page.write_text(page.read_text().replace("```python parameters", "```python"))
+
+    with pytest.raises(ConfigError, match="python parameters"):
+        kernel.render(parameters, template)
+
+
+def test_cells_of_equal_text_make_a_valid_notebook(parameters, template):
+    with (template / "notebook.md").open("a") as page:
+        page.write(
+            "\n## Again\n\n```python\nprint(1)\n```\n\n## Again\n\n```python\nprint(1)\n```\n"
+        )
+
+    notebook = nbformat.reads(kernel.render(parameters, template), as_version=4)
+
+    nbformat.validate(notebook)
+    identities = [cell.id for cell in notebook.cells]
+    assert len(set(identities)) == len(identities)
