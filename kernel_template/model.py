@@ -1,11 +1,11 @@
 """The model: a GPT-2 of our own in one page, and its export to Hugging Face's format.
 
 Written by hand rather than imported: transformers takes three seconds to import and changes between
-two Kaggle images, while a chain that lasts weeks needs the same mathematics throughout.
+two Kaggle images, while a chain that lasts weeks needs the same mathematics throughout. Only the
+export of a finished model goes through transformers.
 The names of the parts are GPT-2's (wte, wpe, h, ln_1, attn, ...), so that export is a renaming.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,58 +151,57 @@ def make_optimizer(model: GPT, learning_rate: float, weight_decay: float) -> tor
 def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
     """Write the model and its tokenizer in Hugging Face's format, complete or not at all.
 
-    AutoModelForCausalLM and AutoTokenizer open the folder. Padded rows of the embedding are cut,
-    and linear layers transposed: GPT-2 stores them as (inputs, outputs).
+    Goes through transformers, so that AutoModelForCausalLM and AutoTokenizer open the folder.
     """
-    from safetensors.torch import save_file  # noqa: PLC0415 - only the last session needs it
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - three seconds, last session
 
-    config = model.config
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        kept = tensor[: config.vocab_size] if name == "wte.weight" else tensor
-        is_linear = name.startswith("h.") and tensor.dim() == 2
-        kept = (kept.T if is_linear else kept).float().cpu()
-        weights[f"transformer.{name}"] = kept.clone(memory_format=torch.contiguous_format)
-    described = {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_tokens,
-        "n_embd": config.d_model,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "embd_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "attn_pdrop": 0.0,
-        "layer_norm_epsilon": 1e-5,
-        "initializer_range": 0.02,
-        "tie_word_embeddings": True,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
-    }
-    special = dict.fromkeys(
-        ("bos_token", "eos_token", "unk_token"), tokenizer.id_to_token(end_of_text)
-    )
-    about_tokenizer = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.block_tokens,
-        "clean_up_tokenization_spaces": False,
-        **special,
-    }
     unfinished = folder.with_name(f"{folder.name}.tmp")
     for stale in (unfinished, folder):
         if stale.exists():
             shutil.rmtree(stale)
-    unfinished.mkdir(parents=True)
-    save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
-    torch.save(weights, unfinished / "pytorch_model.bin")
-    tokenizer.save(str(unfinished / "tokenizer.json"))
-    for name, content in (
-        ("config.json", described),
-        ("generation_config.json", {"bos_token_id": end_of_text, "eos_token_id": end_of_text}),
-        ("tokenizer_config.json", about_tokenizer),
-        ("special_tokens_map.json", special),
-    ):
-        (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    exported = to_hugging_face(model, end_of_text)
+    exported.save_pretrained(unfinished)
+    # The guide's file name; save_pretrained itself writes model.safetensors only.
+    torch.save(exported.state_dict(), unfinished / "pytorch_model.bin")
+    word = tokenizer.id_to_token(end_of_text)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=model.config.block_tokens,
+        bos_token=word,
+        eos_token=word,
+        unk_token=word,
+    ).save_pretrained(unfinished)
     unfinished.replace(folder)
+
+
+def to_hugging_face(model: GPT, end_of_text: int):
+    """Return the same model as a GPT2LMHeadModel on the CPU, in float32.
+
+    Padded rows of the embedding are cut, and linear layers transposed: GPT-2 stores them as
+    (inputs, outputs).
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415 - as above
+
+    config = model.config
+    exported = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.block_tokens,
+            n_embd=config.d_model,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            embd_pdrop=config.dropout,
+            resid_pdrop=config.dropout,
+            attn_pdrop=0.0,
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
+        )
+    )
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        kept = tensor[: config.vocab_size] if name == "wte.weight" else tensor
+        is_linear = name.startswith("h.") and tensor.dim() == 2
+        weights[f"transformer.{name}"] = (kept.T if is_linear else kept).float().cpu()
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    exported.load_state_dict(weights)
+    return exported

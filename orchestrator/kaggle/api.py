@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from orchestrator import transfer
-from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential, redact
+from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential
 from orchestrator.kaggle.port import (
     DatasetInfo,
     DatasetVersion,
@@ -135,7 +135,7 @@ class KaggleApi:
         return str(answer.result) or Unreadable(Trouble.AUTH, "the credential names no user")
 
     def kernel(self, kernel: str, version: int | None = None) -> KernelInfo | Gone | Unreadable:
-        return self._read("kernel", lambda body: KernelInfo(**body), kernel=kernel, version=version)
+        return self._read("kernel", _read_kernel, kernel=kernel, version=version)
 
     def session(self, kernel: str, version: int) -> SessionInfo | Gone | Unreadable:
         return self._read("session", _read_session, kernel=kernel, version=version)
@@ -232,6 +232,12 @@ def _read_push(
     return Done(Pushed(version, body["url"]))
 
 
+def _read_kernel(body: Mapping[str, Any]) -> KernelInfo:
+    if body["current_version"] < 1 or not body["source"]:
+        raise ValueError("a kernel without version or source")
+    return KernelInfo(**body)
+
+
 def _read_session(body: Mapping[str, Any]) -> SessionInfo:
     return SessionInfo(SessionStatus(body["status"]), body["failure_message"])
 
@@ -252,22 +258,26 @@ def _failed_mutation(answer: Answer) -> Refused | Unknown | None:
     """Return what a mutation that brought no result has come to; None if it brought one."""
     if not answer.silent and answer.error is None:
         return None
-    message = _message(answer)
-    error = answer.error or {}
-    trouble = _BY_STATUS.get(_status(answer) or 0)
+    message, error = _message(answer), answer.error or {}
+    trouble = _certain_trouble(answer)
     if trouble is None and answer.sent and not error.get("not_sent"):
         return Unknown(message)
     return Refused(trouble or Trouble.NETWORK, message, _retry_after(error.get("retry_after")))
 
 
 def _unreadable(answer: Answer) -> Unreadable:
-    error = answer.error or {}
-    trouble = _BY_STATUS.get(_status(answer) or 0)
-    if error.get("type") == "SystemExit":
-        trouble = Trouble.AUTH  # how the client says that it found no usable credential
+    trouble = _certain_trouble(answer)
     if trouble is None:
-        trouble = Trouble.NETWORK if answer.silent or error.get("not_sent") else Trouble.ODD
+        never_asked = answer.silent or (answer.error or {}).get("not_sent")
+        trouble = Trouble.NETWORK if never_asked else Trouble.ODD
     return Unreadable(trouble, _message(answer))
+
+
+def _certain_trouble(answer: Answer) -> Trouble | None:
+    """Return what an answer says for certain; None if it leaves open what happened."""
+    if (answer.error or {}).get("type") == "SystemExit":
+        return Trouble.AUTH  # how the client says that it found no usable credential
+    return _BY_STATUS.get(_status(answer) or 0)
 
 
 def _refusal(message: str) -> Trouble:
@@ -289,7 +299,7 @@ def _message(answer: Answer) -> str:
     if answer.silent:
         return "Kaggle's client gave no answer in time"
     error = answer.error or {}
-    return redact(str(error.get("message") or error.get("type") or "no reason given"))
+    return str(error.get("message") or error.get("type") or "no reason given")
 
 
 def _retry_after(header: object) -> float | None:
@@ -301,9 +311,10 @@ def _retry_after(header: object) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
-        seconds = (moment - datetime.now(UTC)).total_seconds()
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (aware - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS) if math.isfinite(seconds) else None
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ import orchestrator
 
 WORKER_COMMAND = (sys.executable, "-m", "orchestrator.kaggle.worker")
 START_SECONDS = 60.0
+LAST_WORDS_SECONDS = 5.0  # for what a killed worker had said already
 _CAPTURED_LINES = 200
+_MESSAGE_LIMIT = 400  # characters of a foreign message that are passed on
+_SHORTEST_SECRET = 16  # characters; anything shorter would blank out ordinary words
 _SECRET = re.compile(
     r"(KGAT_|Bearer |Basic |[?&](?:X-Goog-[A-Za-z-]+|upload_id|Signature|token|key)=)[^\s&'\"]+"
 )
@@ -44,6 +47,12 @@ class Credential:
 
     def __repr__(self) -> str:
         return f"Credential(source={self.source!r})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that must not be printed, whatever surrounds them."""
+        texts = re.findall(r"[^\s\"{}:,]+", self.content)
+        return tuple(text for text in texts if len(text) >= _SHORTEST_SECRET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class Child:
         self._home: Path | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._captured: deque[str] = deque(maxlen=_CAPTURED_LINES)
+        self._readers: list[threading.Thread] = []
         self._calls = 0
         self._lifecycle = threading.Lock()  # a follower's child is closed by another thread
         self._closed = False
@@ -86,6 +96,8 @@ class Child:
         answer = self._receive(self._calls, time.monotonic() + deadline_seconds)
         if answer.silent:
             self.kill()
+            # A request may have left between the deadline and the end.
+            return replace(answer, sent=answer.sent or self._last_words_were_sending())
         return answer
 
     def stream(self, verb: str, args: Mapping[str, Any]) -> Iterator[Any]:
@@ -123,6 +135,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):  # it may be gone already
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            for reader in self._readers:
+                reader.join(LAST_WORDS_SECONDS)
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
                 _close_quietly(pipe)
             self._process = None
@@ -165,8 +179,12 @@ class Child:
             env=_environment(self._home),
             start_new_session=True,
         )
-        for target in (self._read_answers, self._read_prints):
-            threading.Thread(target=target, args=(self._process, self._lines), daemon=True).start()
+        self._readers = [
+            threading.Thread(target=target, args=(self._process, self._lines), daemon=True)
+            for target in (self._read_answers, self._read_prints)
+        ]
+        for reader in self._readers:
+            reader.start()
         hello = {
             "home": str(self._home),
             "endpoint": self._endpoint,
@@ -197,20 +215,34 @@ class Child:
             if message.get("sending"):
                 sent = True
                 continue
-            return Answer(result=message.get("result"), error=message.get("error"), sent=sent)
+            error = message.get("error")
+            if error is not None:
+                error = {**error, "message": redact(error["message"])[:_MESSAGE_LIMIT]}
+            return Answer(result=message.get("result"), error=error, sent=sent)
 
-    @staticmethod
-    def _read_answers(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    def _last_words_were_sending(self) -> bool:
+        sent = False
+        while not self._lines.empty() and (text := self._lines.get()) is not None:
+            sent = sent or bool(json.loads(text).get("sending"))
+        return sent
+
+    def _read_answers(self, process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
         assert process.stdout is not None
         with contextlib.suppress(ValueError):  # closed by kill()
             for line in process.stdout:
-                lines.put(line)
+                if line.endswith("\n"):  # else it was killed while it spoke
+                    lines.put(self._without_secrets(line))
         lines.put(None)
 
     def _read_prints(self, process: subprocess.Popen[str], _lines: object) -> None:
         assert process.stderr is not None
         with contextlib.suppress(ValueError):  # closed by kill()
-            self._captured.extend(line[:2000] for line in process.stderr)
+            self._captured.extend(self._without_secrets(line)[:2000] for line in process.stderr)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._credential.secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
 
 
 def redact(text: str) -> str:

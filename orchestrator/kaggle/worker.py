@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.kaggle.client import Client
 
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 10, 60
-_MESSAGE_LIMIT = 400  # characters of a foreign message that are passed on
+_MESSAGE_LIMIT = 4000  # characters; the parent cuts further, when it has blanked out secrets
 
 
 def main() -> None:

@@ -169,14 +169,20 @@ def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
 
 
 def _as_published(files: Mapping[str, int], manifest: Mapping[str, object]) -> set[str]:
-    """Return the file names of a version, a `.pt` that Kaggle unpacked counted as one file."""
+    """Return the file names of a version, a `.pt` that Kaggle unpacked counted as one file.
+
+    It becomes a folder of its own name, with or without the archive's root folder in it.
+    """
     names = set(files)
     entries = manifest["files"]
     assert isinstance(entries, list)
     for entry in entries:
-        members = {f"{entry['name']}/{member['path']}" for member in entry.get("members", [])}
-        if members and members <= names:
-            names = (names - members) | {entry["name"]}
+        folder = entry["name"] + "/"
+        below = {name for name in names if name.startswith(folder)}
+        paths = {name.removeprefix(folder) for name in below}
+        members = {member["path"] for member in entry.get("members", [])}
+        if members and members in (paths, {path.partition("/")[2] for path in paths}):
+            names = (names - below) | {entry["name"]}
     return names
 
 

@@ -5,7 +5,9 @@ Sessions are hosted by a table: each lasts as long as its script says and leaves
 """
 
 import dataclasses
+import io
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -279,7 +281,7 @@ class SimulatedKaggle:
             TrueVersion(
                 number=version["number"],
                 token=_token(version["notes"] if version["number"] > 1 else description),
-                files={name: self._blobs[key] for name, key, _size in version["files"]},
+                files=body.packed({n: self._blobs[key] for n, key, _size in version["files"]}),
                 has_failed=version["number"] in self._failed_versions,
             )
             for version in (found[0]["versions"] if found else ())
@@ -298,7 +300,6 @@ class SimulatedKaggle:
         try:
             return read(self._now())
         except Refusal as refusal:
-            assert refusal.status in (403, 404), refusal
             return Gone(refusal.message)
 
     def _save(self, push: Push) -> Any:
@@ -330,8 +331,12 @@ class SimulatedKaggle:
 
     def _upload(self, name: str, content: bytes) -> NewFile:
         upload = self.world.start_upload(self._now(), name=name, size_bytes=len(content))
-        file = File(name, self._store(content), len(content))
-        self.world.finish_upload(self._now(), upload_id=upload.upload_id, files=[file])
+        stored = {name: content}
+        if self.world.settings.unpack_checkpoints and name.endswith(".pt"):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                stored = {f"{name}/{path}": archive.read(path) for path in archive.namelist()}
+        files = [File(path, self._store(data), len(data)) for path, data in stored.items()]
+        self.world.finish_upload(self._now(), upload_id=upload.upload_id, files=files)
         return NewFile("", upload.token)
 
     def _store(self, content: bytes) -> str:
@@ -401,7 +406,7 @@ class SimulatedKaggle:
                 )
                 files = old.files
             mounted |= {f"{mount.path}/{file.name}": self._blobs[file.key] for file in files}
-        return mounted
+        return body.packed(mounted)
 
 
 def _refused(refusal: Refusal) -> Refused:

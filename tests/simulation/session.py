@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_UNPACKED = re.compile(r"(.*\.pt)/archive/state\.json")
 _PARAMETERS = re.compile(
     r"^PARAMETERS = json\.loads\(r'''\n(.*?)\n'''\)$", re.MULTILINE | re.DOTALL
 )
@@ -45,6 +46,15 @@ def read_weights(checkpoint: bytes) -> tuple[int, str]:
     with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
         state = json.loads(archive.read("archive/state.json"))
     return state["step"], state["weights"]
+
+
+def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files of which a checkpoint may have been unpacked, with that checkpoint as one file."""
+    found = {}
+    for path, content in files.items():
+        match = _UNPACKED.fullmatch(path)
+        found |= {match[1]: _archive(content)} if match else {path: content}
+    return found
 
 
 def read_parameters(source: str) -> dict[str, Any] | None:
@@ -107,7 +117,7 @@ def _checkpoint(
     name = f"checkpoint_epoch1_step{step}.pt"
     content = json.dumps({"step": step, "weights": value}).encode()
     files = {
-        name: _archive("archive/state.json", content),
+        name: _archive(content),
         "training_history.json": _history(parameters, mounted, step),
         "latest_checkpoint.txt": name.encode(),
     }
@@ -142,10 +152,10 @@ def _checkpoint(
     return {**files, "manifest.json": json.dumps(manifest).encode()}
 
 
-def _archive(path: str, content: bytes) -> bytes:
+def _archive(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0)), content)
+        archive.writestr(zipfile.ZipInfo("archive/state.json", (1980, 1, 1, 0, 0, 0)), content)
     return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ from orchestrator.errors import JournalConflict
 from tests.simulation.chain import Plan, Simulation
 from tests.simulation.truth import check_reached
 
-DOUBLE_CRASHES = 150
+DOUBLE_CRASHES = 100
 SOON = 40  # effects: the second crash hits while the first is still being dealt with
 
 

@@ -1,5 +1,6 @@
 """What costs a session, halts the chain, or takes it long; and how it goes on afterwards."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,19 @@ from orchestrator.machine import Kind, Phase
 from orchestrator.model import SessionStatus
 from tests.simulation.chain import DATASET, KERNEL, MOST_TICKS, Act
 from tests.simulation.faults import Fault, answering, changing, lost_answer, lost_request
+from tests.simulation.kaggle import PLATFORM
 from tests.simulation.session import Script
-from tests.simulation.truth import check_always, check_reached
+from tests.simulation.truth import check_always, check_commits, check_reached
 
 HOUR = 3600.0
+
+
+def _in_vain(call, request):
+    return call.__self__.publish_in_vain(call, request)
+
+
+def _slowly(call, request):
+    return call.__self__.publish_slowly(call, request, 3 * HOUR)
 
 
 def _live_in_session(number):
@@ -32,7 +42,7 @@ def test_a_push_is_repeated_only_after_settling_and_three_agreeing_reads(simulat
     reads = [event.at for event in run.kinds(Kind.PUSH_ABSENT)]
     timing = run.settings.timing
     assert reads[0] - sent.at >= timing.settle_seconds
-    assert all(b - a >= timing.read_gap_seconds for a, b in zip(reads, reads[1:], strict=False))
+    assert all(b - a >= timing.read_gap_seconds for a, b in itertools.pairwise(reads))
     assert again.at >= reads[-1] + timing.read_gap_seconds
     assert len({event.data["token"] for event in run.kinds(Kind.PUSH_INTENT)}) == 4
 
@@ -243,10 +253,7 @@ def test_a_chain_goes_on_after_a_loss_that_was_not_finite_when_told_to(simulate)
 
 @pytest.mark.parametrize("verb", ["create_dataset", "publish_version"])
 def test_a_version_that_is_processed_for_hours_is_waited_for(simulate, verb):
-    def slowly(call, request):
-        return run.kaggle.publish_slowly(call, request, 3 * HOUR)
-
-    fault = Fault(verb, slowly)
+    fault = Fault(verb, _slowly)
     run = simulate(faults=[fault])
 
     run.run()
@@ -257,10 +264,7 @@ def test_a_version_that_is_processed_for_hours_is_waited_for(simulate, verb):
 
 
 def test_a_version_that_kaggle_failed_to_process_is_published_again(simulate):
-    def in_vain(call, request):
-        return run.kaggle.publish_in_vain(call, request)
-
-    fault = Fault("publish_version", in_vain)
+    fault = Fault("publish_version", _in_vain)
     run = simulate(faults=[fault])
 
     run.run()
@@ -271,10 +275,7 @@ def test_a_version_that_kaggle_failed_to_process_is_published_again(simulate):
 
 
 def test_a_chain_halts_when_publications_keep_failing_and_goes_on_when_told_to(simulate):
-    def in_vain(call, request):
-        return run.kaggle.publish_in_vain(call, request)
-
-    fault = Fault("publish_version", in_vain, times=3)
+    fault = Fault("publish_version", _in_vain, times=3)
     run = simulate(faults=[fault])
 
     assert run.run().halt_code == "failing_publications"
@@ -366,6 +367,103 @@ def _lacking_a_file(call, request):
     return call(replace(request, files=request.files[1:]))
 
 
+@pytest.mark.parametrize("root", ["archive/", ""])
+def test_a_checkpoint_that_kaggle_unpacked_counts_as_published(simulate, root):
+    def shown(call, *args):
+        files = call(*args)
+        return {name.replace("archive/", root): size for name, size in files.items()}
+
+    fault = Fault("dataset_files", shown, times=3)
+    run = simulate(faults=[fault], settings=replace(PLATFORM, unpack_checkpoints=True))
+
+    run.run()
+
+    assert fault.fired == 3
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("verb", ["push", "create_dataset", "publish_version"])
+def test_what_becomes_visible_late_is_waited_for(simulate, verb):
+    def landed_late(call, request):
+        answer = lost_answer(call, request)
+        landed_at.append(run.clock.true_at)
+        return answer
+
+    def hidden(call, *args):
+        late = run.clock.true_at < landed_at[0] + 850
+        return (before[-1] if before else Gone("nothing")) if late else call(*args)
+
+    def remembered(call, *args):
+        before.append(call(*args))
+        return before[-1]
+
+    landed_at, before = [], []
+    read = "kernel" if verb == "push" else "dataset"
+    run = simulate(
+        faults=[
+            Fault(verb, landed_late),
+            Fault(read, hidden, times=100, matches=lambda *_: landed_at),
+            Fault(read, remembered, times=100, matches=lambda *_: not landed_at),
+        ]
+    )
+
+    run.run()
+
+    assert run.plan.faults[1].fired
+    check_reached(run, sessions=3)
+
+
+def test_reads_that_disagree_do_not_add_up_to_an_absence(simulate):
+    fault = Fault("push", lost_answer)
+    behind = Fault(
+        "kernel",
+        answering(Gone("no such kernel")),
+        times=3,
+        matches=lambda *_: run.state.phase is Phase.PUSH_UNKNOWN,
+    )
+    run = simulate(faults=[fault, behind])
+
+    run.run()
+
+    assert (fault.fired, behind.fired) == (1, 3)
+    check_reached(run, sessions=3)
+
+
+def test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit(simulate):
+    def delayed(call, request):
+        waiting.append((call, request))
+        return lost_request(call, request)
+
+    def arrive(run):
+        run.kaggle.on_landing = None  # it is not the journal's turn any more
+        call, request = waiting.pop()
+        call(request)
+
+    waiting = []
+    arrival = Act(lambda state: state.phase is Phase.LIVE, arrive)
+    run = simulate(faults=[Fault("push", delayed)], acts=[arrival])
+
+    run.run()
+    assert (run.state.halt_code, run.state.heads) == ("foreign_kernel_version", 1)
+    run.retry()
+    run.run()
+
+    assert arrival.fired == 1
+    assert run.state.heads == 3
+    check_commits(run)
+
+
+def test_a_dataset_that_kaggle_failed_to_process_at_its_creation_halts_the_chain(simulate):
+    fault = Fault("create_dataset", _in_vain)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert run.state.phase is Phase.HALTED
+    check_always(run)
+
+
 @pytest.mark.xfail(
     strict=True, reason="LIVE waits without an end for a session that Kaggle says does not exist"
 )
@@ -385,7 +483,7 @@ def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
 )
 def test_a_push_that_kaggle_will_always_refuse_halts_the_chain(simulate):
     refused = Refused(Trouble.INVALID, "Invalid machine shape")
-    run = simulate(faults=[Fault("push", answering(refused), times=MOST_TICKS)])
+    run = simulate(faults=[Fault("push", answering(refused), times=50)])
 
     assert run.run().phase is Phase.HALTED
 
