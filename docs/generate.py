@@ -28,7 +28,8 @@ def cli_page() -> str:
 
 
 def _help(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path, terminal_width=96, max_content_width=96)
+    settings = {**command.context_settings, "terminal_width": 96, "max_content_width": 96}
+    context = click.Context(command, info_name=path, **settings)
     return f"## {path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
 
 

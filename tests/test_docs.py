@@ -68,10 +68,10 @@ def test_every_file_of_the_main_folders_is_in_the_readme_tree():
         assert name in tree, f"{name} is missing in README's tree"
 
 
-def test_the_readme_tree_describes_a_file_in_two_to_seven_words():
+def test_the_readme_tree_describes_a_file_in_three_to_six_words():
     for path, words in readme_tree().items():
         if not path.endswith("/"):
-            assert 2 <= len(words.split()) <= 7, path
+            assert 3 <= len(words.split()) <= 6, (path, words)
 
 
 def test_every_top_level_entry_is_in_the_readme_tree():
