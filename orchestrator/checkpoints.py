@@ -11,7 +11,7 @@ import hashlib
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,16 @@ def _sha256_of_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     return digest.hexdigest()
 
 
-def as_checkpoint(manifest: Manifest, verdict: Mapping[str, Any] | None) -> Checkpoint:
-    """Return the record of a manifest's newest checkpoint, with what its session said of itself."""
+def as_checkpoint(
+    manifest: Manifest, verdict: Mapping[str, Any] | None, kept: Collection[str]
+) -> Checkpoint:
+    """Return the record of a manifest's newest checkpoint, with what its session said of itself.
+
+    Args:
+        manifest: the verified manifest.
+        verdict: the session's own word, None if it left none.
+        kept: names of the files that are here and verified; only these can be published.
+    """
     said = verdict or {}
     latest = manifest.latest
     parent = manifest.body["parent"]
@@ -168,7 +176,7 @@ def as_checkpoint(manifest: Manifest, verdict: Mapping[str, Any] | None) -> Chec
         bytes=latest["bytes"],
         sha256=latest["sha256"],
         manifest_sha256=manifest.sha256,
-        publish=list(manifest.body["publish"]),
+        publish=[name for name in manifest.body["publish"] if name in kept],
         first_step=said.get("first_step", parent["step"] if parent else 0),
         first_loss=said.get("first_loss"),
         last_loss=said.get("last_loss", latest["train_loss"]),

@@ -70,8 +70,13 @@ class Commands(click.Group):
             )
 
 
+def printable(text: str) -> str:
+    """Return text that a session or Kaggle sent, without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _leave(message: str, code: int) -> None:
-    click.echo(f"kchain: {message}", err=True)
+    click.echo(f"kchain: {printable(message)}", err=True)
     sys.exit(code)
 
 

@@ -17,6 +17,7 @@ from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
 
+from orchestrator.cli import printable
 from orchestrator.machine import Event, Kind, State
 from orchestrator.report import SPANS, Row
 
@@ -54,7 +55,7 @@ class Display:
     def line(self, text: str) -> None:
         """Print one line above the live one."""
         with self._lock:
-            self.console.print(text, markup=False)
+            self.console.print(printable(text), markup=False)
 
     def progress(self, session: int, line: str) -> None:
         """Show one line of a session's log if it is progress."""
@@ -66,12 +67,11 @@ class Display:
         now = time.monotonic()
         with self._lock:
             if self.console.is_terminal and not lasting:
-                self._redraw(f"  session {session}: {text}")
+                self._redraw(f"  session {session}: {printable(text)}")
             elif lasting or now - self._shown_at >= PLAIN_SECONDS:
                 self._shown_at = now
-                self.console.print(
-                    f"{_time(time.time())}    session {session}: {text}", markup=False
-                )
+                shown = f"{_time(time.time())}    session {session}: {text}"
+                self.console.print(printable(shown), markup=False)
 
     def quiet(self) -> None:
         """Take the live line away."""

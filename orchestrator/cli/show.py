@@ -81,7 +81,7 @@ def logs(*, given: str | None, local: bool, version: int | None) -> None:
         else:
             target = workplace.real_target(project)
         for line in workplace.read_log(project, target, wanted):
-            click.echo(line, nl=False)
+            click.echo(line.encode("utf-8", "replace"), nl=False)
 
 
 def _load(given: str | None) -> Project:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from orchestrator import transfer
-from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential
+from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential, redact
 from orchestrator.kaggle.port import (
     DatasetInfo,
     DatasetVersion,
@@ -121,7 +121,7 @@ class KaggleApi:
                 return Refused(Trouble.BUSY, failed.message)
             return failed
         if answer.result["error"]:
-            return Refused(_refusal(answer.result["error"]), answer.result["error"])
+            return _refused_in_words(answer.result["error"])
         if answer.result["status"].lower() != "ok":
             return Unknown(f"odd answer to {verb}: status {answer.result['status']!r}")
         return Done(None)
@@ -141,12 +141,7 @@ class KaggleApi:
         return self._read("session", _read_session, kernel=kernel, version=version)
 
     def outputs(self, kernel: str, version: int) -> tuple[OutputFile, ...] | Gone | Unreadable:
-        return self._read(
-            "outputs",
-            lambda body: tuple(OutputFile(**file) for file in body),
-            kernel=kernel,
-            version=version,
-        )
+        return self._read("outputs", _read_outputs, kernel=kernel, version=version)
 
     def log(self, kernel: str, version: int) -> str | Gone | Unreadable:
         return self._read("log", str, kernel=kernel, version=version)
@@ -219,7 +214,7 @@ def _read_push(
 ) -> Done[Pushed] | Refused | LandedBad | Unknown:
     """Judge the answer to a push: a refusal and a missing source are fields, not errors."""
     if body["error"]:
-        return Refused(_refusal(body["error"]), body["error"])
+        return _refused_in_words(body["error"])
     version = body["version"]
     if version < 1:
         return Unknown("the answer to the push names no version")
@@ -240,6 +235,13 @@ def _read_kernel(body: Mapping[str, Any]) -> KernelInfo:
 
 def _read_session(body: Mapping[str, Any]) -> SessionInfo:
     return SessionInfo(SessionStatus(body["status"]), body["failure_message"])
+
+
+def _read_outputs(body: Sequence[Mapping[str, str]]) -> tuple[OutputFile, ...]:
+    files = tuple(OutputFile(**file) for file in body)
+    if not all(file.name and file.url for file in files):
+        raise ValueError("an output file without name or address")
+    return files
 
 
 def _read_dataset(body: Mapping[str, Any]) -> DatasetInfo:
@@ -275,19 +277,19 @@ def _unreadable(answer: Answer) -> Unreadable:
 
 def _certain_trouble(answer: Answer) -> Trouble | None:
     """Return what an answer says for certain; None if it leaves open what happened."""
-    if (answer.error or {}).get("type") == "SystemExit":
+    if not answer.sent and (answer.error or {}).get("type") == "SystemExit":
         return Trouble.AUTH  # how the client says that it found no usable credential
     return _BY_STATUS.get(_status(answer) or 0)
 
 
-def _refusal(message: str) -> Trouble:
+def _refused_in_words(message: str) -> Refused:
     """Class a refusal that came as text with HTTP 200."""
-    text = message.lower()
+    text, trouble = message.lower(), Trouble.INVALID
     if "session count" in text:
-        return Trouble.CAPACITY
-    if "quota" in text:
-        return Trouble.QUOTA
-    return Trouble.INVALID
+        trouble = Trouble.CAPACITY
+    elif "quota" in text:
+        trouble = Trouble.QUOTA
+    return Refused(trouble, redact(message))
 
 
 def _status(answer: Answer) -> int | None:
@@ -323,5 +325,7 @@ def parse_log(text: str) -> tuple[Mapping[str, Any], ...]:
     try:
         events = json.loads(text or "[]")
     except ValueError:
+        events = None
+    if not isinstance(events, list):
         return ({"stream_name": "stdout", "time": 0.0, "data": text},)
     return tuple(event for event in events if isinstance(event, dict))

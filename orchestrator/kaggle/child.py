@@ -74,7 +74,7 @@ class Child:
         self._endpoint, self._credential, self._command = endpoint, credential, tuple(command)
         self._process: subprocess.Popen[str] | None = None
         self._home: Path | None = None
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._captured: deque[str] = deque(maxlen=_CAPTURED_LINES)
         self._readers: list[threading.Thread] = []
         self._calls = 0
@@ -109,8 +109,7 @@ class Child:
             self._write(json.dumps({"id": self._calls, "verb": verb, "args": dict(args)}))
         except OSError:
             return  # it was closed meanwhile
-        while (text := self._lines.get()) is not None:
-            message = json.loads(text)
+        while (message := self._messages.get()) is not None:
             if "line" not in message:
                 return
             yield message["line"]
@@ -166,7 +165,7 @@ class Child:
     def _start(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="kchain-worker-"))
         (self._home / "tmp").mkdir(mode=0o700)
-        self._lines = queue.Queue()
+        self._messages = queue.Queue()
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -180,7 +179,7 @@ class Child:
             start_new_session=True,
         )
         self._readers = [
-            threading.Thread(target=target, args=(self._process, self._lines), daemon=True)
+            threading.Thread(target=target, args=(self._process, self._messages), daemon=True)
             for target in (self._read_answers, self._read_prints)
         ]
         for reader in self._readers:
@@ -204,12 +203,11 @@ class Child:
         sent = False
         while True:
             try:
-                text = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+                message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return Answer(silent=True, sent=sent)
-            if text is None:
+            if message is None:
                 return Answer(silent=True, sent=sent)
-            message = json.loads(text)
             if message["id"] != call:
                 continue
             if message.get("sending"):
@@ -222,19 +220,24 @@ class Child:
 
     def _last_words_were_sending(self) -> bool:
         sent = False
-        while not self._lines.empty() and (text := self._lines.get()) is not None:
-            sent = sent or bool(json.loads(text).get("sending"))
+        while not self._messages.empty() and (message := self._messages.get()) is not None:
+            sent = sent or bool(message.get("sending"))
         return sent
 
-    def _read_answers(self, process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    def _read_answers(
+        self, process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any] | None]
+    ) -> None:
         assert process.stdout is not None
         with contextlib.suppress(ValueError):  # closed by kill()
             for line in process.stdout:
-                if line.endswith("\n"):  # else it was killed while it spoke
-                    lines.put(self._without_secrets(line))
-        lines.put(None)
+                text = self._without_secrets(line)
+                if (message := _parse_message(text)) is not None:
+                    messages.put(message)
+                else:  # a line that it was killed in, or that something printed before it ran
+                    self._captured.append(text[:2000])
+        messages.put(None)
 
-    def _read_prints(self, process: subprocess.Popen[str], _lines: object) -> None:
+    def _read_prints(self, process: subprocess.Popen[str], _messages: object) -> None:
         assert process.stderr is not None
         with contextlib.suppress(ValueError):  # closed by kill()
             self._captured.extend(self._without_secrets(line)[:2000] for line in process.stderr)
@@ -243,6 +246,14 @@ class Child:
         for secret in self._credential.secrets:
             text = text.replace(secret, "[redacted]")
         return text
+
+
+def _parse_message(text: str) -> dict[str, Any] | None:
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and "id" in message else None
 
 
 def redact(text: str) -> str:

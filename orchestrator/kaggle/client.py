@@ -91,16 +91,17 @@ class Client:
         with self._api.build_kaggle_client() as client:
             sending()
             answer = client.kernels.kernels_api_client.save_kernel(request)
-        invalid = {
-            name: list(getattr(answer, f"invalid_{name}_sources") or [])
+        invalid = [
+            source
             for name in ("dataset", "kernel", "competition", "model")
-        }
+            for source in getattr(answer, f"invalid_{name}_sources") or []
+        ]
         return {
-            "version": answer.version_number or 0,
-            "ref": answer.ref or "",
-            "url": answer.url or "",
-            "error": answer.error or "",
-            "invalid_sources": sorted(source for group in invalid.values() for source in group),
+            "version": _number(answer.version_number),
+            "ref": _text(answer.ref),
+            "url": _text(answer.url),
+            "error": _text(answer.error),
+            "invalid_sources": sorted(map(_text, invalid)),
         }
 
     def create_dataset(
@@ -124,7 +125,7 @@ class Client:
         with self._api.build_kaggle_client() as client:
             sending()
             answer = client.datasets.dataset_api_client.create_dataset(request)
-        return {"status": answer.status or "", "error": answer.error or ""}
+        return {"status": _text(answer.status), "error": _text(answer.error)}
 
     def publish_version(
         self,
@@ -147,7 +148,7 @@ class Client:
         with self._api.build_kaggle_client() as client:
             sending()
             answer = client.datasets.dataset_api_client.create_dataset_version(request)
-        return {"status": answer.status or "", "error": answer.error or ""}
+        return {"status": _text(answer.status), "error": _text(answer.error)}
 
     def kernel(self, *, kernel: str, version: int | None) -> dict[str, Any]:
         request = ApiGetKernelRequest()
@@ -157,9 +158,9 @@ class Client:
         if answer.metadata is None:
             raise CallError("GetKernel answered without metadata")
         return {
-            "current_version": answer.metadata.current_version_number or 0,
-            "is_private": answer.metadata.is_private,
-            "source": (answer.blob.source if answer.blob else "") or "",
+            "current_version": _number(answer.metadata.current_version_number),
+            "is_private": _flag(answer.metadata.is_private),
+            "source": _text(answer.blob and answer.blob.source),
         }
 
     def session(self, *, kernel: str, version: int) -> dict[str, Any]:
@@ -169,17 +170,19 @@ class Client:
             answer = client.kernels.kernels_api_client.get_kernel_session_status(request)
         return {
             "status": _enum_name(answer.status),
-            "failure_message": answer.failure_message or "",
+            "failure_message": _text(answer.failure_message),
         }
 
     def outputs(self, *, kernel: str, version: int) -> list[dict[str, str]]:
         files: list[dict[str, str]] = []
         for page in self._output_pages(kernel, version):
-            files += [{"name": file.file_name, "url": file.url} for file in page.files or []]
+            files += [
+                {"name": _text(file.file_name), "url": _text(file.url)} for file in page.files or []
+            ]
         return files
 
     def log(self, *, kernel: str, version: int) -> str:
-        return str(next(self._output_pages(kernel, version)).log or "")
+        return _text(next(self._output_pages(kernel, version)).log)
 
     def _output_pages(self, kernel: str, version: int) -> Iterator[Any]:
         token = ""
@@ -191,7 +194,7 @@ class Client:
                 request.page_token = token
                 page = client.kernels.kernels_api_client.list_kernel_session_output(request)
                 yield page
-                token = page.next_page_token or ""
+                token = _text(page.next_page_token)
                 if not token:
                     return
         raise CallError(f"more than {MAX_PAGES * PAGE_SIZE} output files")
@@ -207,11 +210,11 @@ class Client:
             status = _enum_name(datasets.get_dataset_status(status_request).status)
             answer = datasets.get_dataset(request)
         return {
-            "current_version": answer.current_version_number or 0,
-            "is_private": answer.is_private,
+            "current_version": _number(answer.current_version_number),
+            "is_private": _flag(answer.is_private),
             "status": status,
             "versions": [
-                {"number": version.version_number or 0, "notes": version.version_notes or ""}
+                {"number": _number(version.version_number), "notes": _text(version.version_notes)}
                 for version in answer.versions or []
             ],
         }
@@ -228,9 +231,11 @@ class Client:
                 request.page_token = token
                 page = client.datasets.dataset_api_client.list_dataset_files(request)
                 if page.error_message:
-                    raise CallError(page.error_message)
-                files |= {file.name: file.total_bytes or 0 for file in page.dataset_files or []}
-                token = page.next_page_token or ""
+                    raise CallError(_text(page.error_message))
+                files |= {
+                    _text(file.name): _number(file.total_bytes) for file in page.dataset_files or []
+                }
+                token = _text(page.next_page_token)
                 if not token:
                     return files
         raise CallError(f"more than {MAX_PAGES * PAGE_SIZE} dataset files")
@@ -302,6 +307,27 @@ class Client:
                 record.token = uploaded.token
                 records.append(record)
         return records
+
+
+# The SDK takes any JSON value for any field: these take what the field is for, or its absence.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str | None):
+        raise CallError(f"a text field holds {value!r:.50}")
+    return value or ""
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int | None) or isinstance(value, bool):
+        raise CallError(f"a number field holds {value!r:.50}")
+    return value or 0
+
+
+def _flag(value: object) -> bool | None:
+    if not isinstance(value, bool | None):
+        raise CallError(f"a yes or no field holds {value!r:.50}")
+    return value
 
 
 def _enum_name(value: object) -> str | None:

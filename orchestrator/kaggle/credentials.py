@@ -40,7 +40,7 @@ def from_key(username: str, key: str, source: str) -> Credential:
 
 
 def _candidates(environ: Mapping[str, str], home: Path) -> Iterator[Credential]:
-    folder = Path(environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
+    folder = home / ".kaggle"
     if token := environ.get("KAGGLE_API_TOKEN", "").strip():
         path = Path(token)
         is_path = len(token) < 256 and path.is_file()
@@ -50,17 +50,26 @@ def _candidates(environ: Mapping[str, str], home: Path) -> Iterator[Credential]:
             yield from_token(token, str(path))
     if environ.get("KAGGLE_USERNAME") and environ.get("KAGGLE_KEY"):
         yield from_key(environ["KAGGLE_USERNAME"], environ["KAGGLE_KEY"], "KAGGLE_USERNAME")
-    if (path := folder / "kaggle.json").is_file():
+    if (path := _config_dir(environ, home) / "kaggle.json").is_file():
         yield _from_kaggle_json(path)
     if (path := folder / "credentials.json").is_file():
         yield Credential(str(path), "credentials.json", _read(path))
 
 
+def _config_dir(environ: Mapping[str, str], home: Path) -> Path:
+    """Return where the client looks for kaggle.json; the other files are in ~/.kaggle only."""
+    if given := environ.get("KAGGLE_CONFIG_DIR"):
+        return Path(given)
+    if (folder := home / ".kaggle").exists():
+        return folder
+    return Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+
+
 def _from_kaggle_json(path: Path) -> Credential:
     try:
         body = json.loads(_read(path))
-        return from_key(body["username"], body["key"], str(path))
-    except (ValueError, KeyError, TypeError) as error:
+        return from_key(body["username"].strip(), body["key"].strip(), str(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} holds no user name and key; {HELP}") from error
 
 

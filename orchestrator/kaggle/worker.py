@@ -23,6 +23,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
@@ -38,32 +39,32 @@ _MESSAGE_LIMIT = 4000  # characters; the parent cuts further, when it has blanke
 
 def main() -> None:
     """Serve calls until standard input ends."""
-    answers = _take_stdout()
-    hello = json.loads(sys.stdin.readline())
+    answers, orders = _take_stdout(), _take_stdin()
+    hello = json.loads(orders.readline())
     home = Path(hello["home"])
     if Path.home() != home:
         sys.exit("the worker runs in a home of its own only: it writes a credential there")
-    _confine(hello["endpoint"])
+    contact = _confine(hello["endpoint"])
     _place_credential(hello["credential"])
-    calls = _read_calls(home)
+    calls = _read_calls(orders, home)
     try:
         from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
 
         client = Client(hello["endpoint"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the client may raise anything
-        _say(answers, {"id": 0, "error": _describe(error)})
+        _say(answers, {"id": 0, "error": _describe(error, contact)})
         return
     _say(answers, {"id": 0, "result": {"username": client.username}})
     while True:
-        _serve(client, calls.get(), answers)
+        _serve(client, calls.get(), answers, contact)
 
 
-def _read_calls(home: Path) -> queue.Queue[dict[str, Any]]:
+def _read_calls(orders: TextIO, home: Path) -> queue.Queue[dict[str, Any]]:
     """Read calls in the background; end the process when the parent is gone."""
     calls: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in orders:
             calls.put(json.loads(line))
         shutil.rmtree(home, ignore_errors=True)  # the credential's copy is in it
         os._exit(0)
@@ -72,8 +73,18 @@ def _read_calls(home: Path) -> queue.Queue[dict[str, Any]]:
     return calls
 
 
-def _serve(client: Client, call: Mapping[str, Any], answers: TextIO) -> None:
+@dataclass
+class Contact:
+    """Whether anybody answered since the call began, or since its mutation was announced."""
+
+    answered: bool = False
+
+
+def _serve(client: Client, call: Mapping[str, Any], answers: TextIO, contact: Contact) -> None:
+    contact.answered = False
+
     def sending() -> None:
+        contact.answered = False
         _say(answers, {"id": call["id"], "sending": True})
 
     try:
@@ -86,7 +97,7 @@ def _serve(client: Client, call: Mapping[str, Any], answers: TextIO) -> None:
         else:
             result = getattr(client, call["verb"])(**call["args"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - reported whole to the parent
-        _say(answers, {"id": call["id"], "error": _describe(error)})
+        _say(answers, {"id": call["id"], "error": _describe(error, contact)})
     else:
         _say(answers, {"id": call["id"], "result": result})
 
@@ -101,32 +112,48 @@ def _take_stdout() -> TextIO:
     return answers
 
 
+def _take_stdin() -> TextIO:
+    """Keep standard input for calls: the client's `exit` closes sys.stdin, and would wait for us."""
+    orders = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return orders
+
+
 def _say(answers: TextIO, message: Mapping[str, Any]) -> None:
     answers.write(json.dumps(message) + "\n")
     answers.flush()
 
 
-def _confine(endpoint: str) -> None:
+def _confine(endpoint: str) -> Contact:
     """Give every request a timeout; with a loopback endpoint, refuse all other hosts."""
-    send = HTTPAdapter.send
+    send, contact = HTTPAdapter.send, Contact()
 
     def send_in_time(self: HTTPAdapter, request: Any, *args: Any, **options: Any) -> Any:
         options["timeout"] = options.get("timeout") or (
             CONNECT_TIMEOUT_SECONDS,
             READ_TIMEOUT_SECONDS,
         )
-        return send(self, request, *args, **options)
+        answer = send(self, request, *args, **options)
+        contact.answered = True
+        return answer
 
     HTTPAdapter.send = send_in_time  # type: ignore[method-assign]
     if is_loopback(urlsplit(endpoint).hostname):
         sys.addaudithook(_refuse_other_hosts)
+    return contact
 
 
 def _refuse_other_hosts(event: str, args: tuple[Any, ...]) -> None:
-    if event == "socket.getaddrinfo" and not is_loopback(args[0]):
+    if event in _LOOK_UPS and not is_loopback(args[0]):
         raise PermissionError(f"refused to look up {args[0]!r}: the endpoint is local")
-    if event == "socket.connect" and isinstance(args[1], tuple) and not is_loopback(args[1][0]):
-        raise PermissionError(f"refused to connect to {args[1][0]!r}: the endpoint is local")
+    if event in _CONTACTS and isinstance(args[1], tuple) and not is_loopback(args[1][0]):
+        raise PermissionError(f"refused to contact {args[1][0]!r}: the endpoint is local")
+
+
+_LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
+_CONTACTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
 def is_loopback(host: object) -> bool:
@@ -150,11 +177,12 @@ def _place_credential(credential: Mapping[str, str]) -> None:
         file.write(credential["content"])
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
+def _describe(error: BaseException, contact: Contact) -> dict[str, Any]:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     headers = getattr(response, "headers", None) or {}
-    not_sent = _never_connected(error)
+    # After a redirection the first server has had the request, whoever the second is.
+    not_sent = not contact.answered and _never_connected(error)
     message = "no connection" if not_sent else _foreign_message(response) or str(error)
     return {
         "type": type(error).__name__,

@@ -20,13 +20,14 @@ from orchestrator.checkpoints import (
     verify_file,
 )
 from orchestrator.errors import CheckpointError
-from orchestrator.kaggle.port import Gone, OutputFile, Unreadable
+from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Push
 from orchestrator.phases.context import Context, Stop, Wake
 
 VERDICT = "session.json"
 FOLDER = "checkpoints/"
 FRESH_DOWNLOADS = 3  # before a file that does not verify counts as wrong on Kaggle's side too
+REBUILT_KINDS = frozenset({"best", "history", "pointer"})
 ROOM_FACTOR = 3  # times the download's size that must be free before it begins
 
 
@@ -62,11 +63,12 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     if isinstance(content, Stop):
         return content.wake
     manifest = parse_manifest(content, expected)
-    if stop := _fetch_files(context, push, folder, manifest):
-        return stop.wake
+    kept = _fetch_files(context, push, folder, manifest)
+    if isinstance(kept, Stop):
+        return kept.wake
     said = [VERDICT] if verdict else []
-    context.files.promote(folder, manifest.sha256, [*manifest.wanted, MANIFEST, *said])
-    checkpoint = as_checkpoint(manifest, verdict)
+    context.files.promote(folder, manifest.sha256, [*kept, MANIFEST, *said])
+    checkpoint = as_checkpoint(manifest, verdict, kept)
     context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body())
     return None
 
@@ -89,8 +91,11 @@ def _verdict(
     content = _small(context, folder, listed[VERDICT], VERDICT)
     if isinstance(content, Stop):
         return content
-    body = contract.parse("verdict", content)
-    check_identity("verdict", body, expected)
+    try:
+        body = contract.parse("verdict", content)
+        check_identity("verdict", body, expected)
+    except CheckpointError:
+        return None  # a spoilt verdict says nothing, and spoils no checkpoint
     return body
 
 
@@ -104,42 +109,64 @@ def _small(context: Context, folder: Path, file: OutputFile, name: str) -> bytes
     return context.files.read(folder, name, MANIFEST_LIMIT_BYTES)
 
 
-def _fetch_files(context: Context, push: Push, folder: Path, manifest: Manifest) -> Stop | None:
-    """Bring and verify every wanted file. What a broken attempt left is gone on with."""
+def _fetch_files(
+    context: Context, push: Push, folder: Path, manifest: Manifest
+) -> list[str] | Stop:
+    """Bring and verify every wanted file; return the names that are kept.
+
+    A kill between two renames leaves files with a fixed name ahead of the manifest. The next
+    session rebuilds them from the checkpoint, so they are left out and cost nothing.
+    """
     entries = [manifest.entry(name) for name in manifest.wanted]
     size = sum(entry["bytes"] for entry in entries)
     if context.files.free_bytes() < ROOM_FACTOR * size:
         message = f"less than {ROOM_FACTOR * size:,} bytes are free for the next checkpoint"
         return Stop(context.wait("disk", message, context.settings.timing.retry_seconds))
+    kept = []
     for entry in entries:
-        for attempt in range(1, FRESH_DOWNLOADS + 1):
-            if stop := _fetch(context, push, folder, entry):
+        try:
+            if stop := _fetch_verified(context, push, folder, entry):
                 return stop
-            try:
-                verify_file(context.files, folder, entry)
-                break
-            except CheckpointError:
-                context.files.discard(folder, entry["name"])
-                if attempt == FRESH_DOWNLOADS:
-                    raise
-    return None
+            kept.append(entry["name"])
+        except CheckpointError:
+            if entry["kind"] not in REBUILT_KINDS:
+                raise
+    return kept
 
 
-def _fetch(context: Context, push: Push, folder: Path, entry: Mapping[str, Any]) -> Stop | None:
-    """Download one file by a URL listed this moment: URLs expire."""
+def _fetch_verified(
+    context: Context, push: Push, folder: Path, entry: Mapping[str, Any]
+) -> Stop | None:
+    """Bring one file and verify it, from a fresh download each time that it is wrong."""
+    wrong = CheckpointError(f"{entry['name']} was never fetched")
+    for _attempt in range(FRESH_DOWNLOADS):
+        try:
+            return _fetch_once(context, push, folder, entry)
+        except CheckpointError as error:
+            context.files.discard(folder, entry["name"])
+            wrong = error
+    raise wrong
+
+
+def _fetch_once(
+    context: Context, push: Push, folder: Path, entry: Mapping[str, Any]
+) -> Stop | None:
+    """Download what is missing of one file, by a URL listed this moment: URLs expire."""
     name = entry["name"]
-    if context.files.size_bytes(folder, name) == entry["bytes"]:
-        return None
-    listed = _list(context, push)
-    if isinstance(listed, Stop):
-        return listed
-    if FOLDER + name not in listed:
-        raise CheckpointError(f"the session's output lacks {name}")
-    limit = min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
-    with context.files.partial(folder, name) as sink:
-        answer = context.kaggle.download(listed[FOLDER + name], sink, limit)
-    if isinstance(answer, Unreadable | Gone):
-        return Stop(context.unreadable(name, answer))
+    if context.files.size_bytes(folder, name) != entry["bytes"]:
+        listed = _list(context, push)
+        if isinstance(listed, Stop):
+            return listed
+        if FOLDER + name not in listed:
+            raise CheckpointError(f"the session's output lacks {name}")
+        limit = min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
+        with context.files.partial(folder, name) as sink:
+            answer = context.kaggle.download(listed[FOLDER + name], sink, limit)
+        if isinstance(answer, Unreadable) and answer.trouble is Trouble.ODD:
+            raise CheckpointError(f"{name}: {answer.message}")
+        if isinstance(answer, Unreadable | Gone):
+            return Stop(context.unreadable(name, answer))
+    verify_file(context.files, folder, entry)
     return None
 
 

@@ -83,9 +83,10 @@ class Context:
         """Stop the chain until a person has looked."""
         self.journal.append(Kind.HALTED, code=code, message=message, **facts)
 
-    def is_settled(self, sent_at: float | None) -> bool:
+    def is_settled(self, sent_at: float | None, patience: float = 1.0) -> bool:
         """Tell whether what was sent must be visible by now, if it ever will be."""
-        return self.clock.now() - (sent_at or 0.0) >= self.settings.timing.settle_seconds
+        passed = self.clock.now() - (sent_at or 0.0)
+        return passed >= patience * self.settings.timing.settle_seconds
 
     def absent(self, kind: Kind) -> Wake:
         """Record one more agreeing read that did not find what was sent; wait for the next."""

@@ -20,6 +20,9 @@ from orchestrator.model import Checkpoint
 from orchestrator.phases.context import Context, Stop, Wake
 from orchestrator.phases.launch import AGREEING_READS
 
+# Kaggle said yes, so the version will most likely show up: a large one only when it is processed.
+ACKNOWLEDGED_PATIENCE = 6.0  # times the settle window
+
 
 def verified(context: Context) -> Wake:
     """VERIFIED: see where the dataset stands and write down the intent to publish."""
@@ -92,7 +95,8 @@ def publish_unknown(context: Context) -> Wake:
     if found is not None:
         context.journal.append(Kind.PUBLISH_SEEN, version=found)
         return None
-    if not context.is_settled(publication.sent_at):
+    patience = ACKNOWLEDGED_PATIENCE if publication.acknowledged else 1.0
+    if not context.is_settled(publication.sent_at, patience):
         return context.poll()
     if context.state.absent < AGREEING_READS:
         return context.absent(Kind.PUBLISH_ABSENT)

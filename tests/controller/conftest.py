@@ -113,6 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    block_on_close = False
 
     def handle_error(self, _request, _address):
         pass  # a connection that was cut on purpose
@@ -123,8 +124,8 @@ def reply():
     return Reply
 
 
-@pytest.fixture
-def serve():
+@contextlib.contextmanager
+def serving():
     """Start servers that answer as their script says; `.script` and `.url` of each are given."""
     with contextlib.ExitStack() as stack:
 
@@ -143,8 +144,28 @@ def serve():
 
 
 @pytest.fixture
+def serve():
+    with serving() as start:
+        yield start
+
+
+@pytest.fixture
 def server(serve):
     return serve()
+
+
+@pytest.fixture(scope="module")
+def module_server():
+    """One server for a module's tests; each of them gets it with a new script."""
+    with serving() as start:
+        yield start()
+
+
+@pytest.fixture
+def scripted(module_server):
+    module_server.script = Script()
+    yield module_server
+    module_server.script.released.set()
 
 
 @pytest.fixture

@@ -373,8 +373,8 @@ def test_a_record_takes_the_sessions_own_word_where_there_is_one(verify, output,
         "reason": None,
     }
 
-    said = as_checkpoint(manifest, verdict)
-    unsaid = as_checkpoint(manifest, None)
+    said = as_checkpoint(manifest, verdict, manifest.wanted)
+    unsaid = as_checkpoint(manifest, None, manifest.wanted)
 
     assert (said.first_step, said.first_loss, said.last_loss) == (5, 3.0, 2.0)
     assert (said.outcome, said.reason) == ("out_of_time", None)
