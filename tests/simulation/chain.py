@@ -22,6 +22,7 @@ from orchestrator.machine import Event, Kind, Phase, State
 from tests.simulation.clock import VirtualClock
 from tests.simulation.crashes import Effects, Killed, Watched
 from tests.simulation.faults import Fault, FaultyKaggle
+from tests.simulation.host import Host
 from tests.simulation.kaggle import SimulatedKaggle
 
 CHAIN, KERNEL, DATASET = "sim", "kchain-sim", "kchain-sim-checkpoints"
@@ -57,14 +58,15 @@ class Plan:
 class Simulation:
     """One chain, its world and its ground truth."""
 
-    def __init__(self, plan: Plan, *, seed: int = 0, sessions: int = 3, **kaggle: Any) -> None:
+    def __init__(self, plan: Plan, *, seed: int = 0, sessions: int = 3, **world: Any) -> None:
         self._scratch = TemporaryDirectory(prefix="kchain-simulation-", dir=MEMORY)
         self.folder = Path(self._scratch.name)
         self.plan, self.seed = plan, seed
         self.settings = _settings(plan, sessions)
         self.clock = VirtualClock()
-        self.kaggle = SimulatedKaggle(self.clock, **kaggle)
-        self.kaggle.on_landing = self._check_landing
+        self.host = Host(self.clock, **world)
+        self.host.on_landing = self._check_landing
+        self.kaggle = SimulatedKaggle(self.host)
         self.effects = Effects(plan.kills)
         self.restarts = -1
         self._journal: Journal | None = None
@@ -214,6 +216,11 @@ class Simulation:
         if checkpoint:
             copy = self.store / checkpoint.manifest_sha256 / checkpoint.file
             assert hashlib.sha256(copy.read_bytes()).hexdigest() == checkpoint.sha256
+
+
+def live_in_session(number: int) -> Callable[[State], bool]:
+    """When the chain watches the session of this number."""
+    return lambda state: state.phase is Phase.LIVE and state.session == number
 
 
 def _settings(plan: Plan, sessions: int) -> Settings:

@@ -87,6 +87,31 @@ def without_file(name: str) -> Strike:
     return strike
 
 
+def publishing_slowly(seconds: float) -> Strike:
+    """A version takes so long to become ready."""
+    return lambda call, request: _host(call).publish_slowly(call, request, seconds)
+
+
+def publishing_in_vain(seconds: float = 0.0) -> Strike:
+    """A version lands, and after so long the platform fails to process it."""
+    return lambda call, request: _host(call).publish_in_vain(call, request, seconds)
+
+
+def publishing_damaged(ending: str, garble: Callable[[bytes], bytes]) -> Strike:
+    """A version lands whose files of these names hold other bytes than were sent."""
+
+    def strike(call: Call, request: Any) -> Any:
+        answer = call(request)
+        _host(call).damage(request.dataset, ending, garble)
+        return answer
+
+    return strike
+
+
+def _host(call: Any) -> Any:
+    return call.__self__.host
+
+
 def garbling(garble: Callable[[bytes], bytes]) -> Strike:
     """A download brings other bytes than there are, and no error."""
 

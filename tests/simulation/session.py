@@ -33,6 +33,7 @@ class Script:
     saves: bool = True  # false: it dies before its first checkpoint
     stale_versions: int = 0  # how many dataset versions its mount lags behind
     forgets: bool = False  # a training that does not restore what it loads
+    denies_parent: bool = False  # a manifest that names no parent
 
 
 @functools.cache
@@ -136,13 +137,13 @@ def _checkpoint(
     entries[0] |= {
         "epoch": 1,
         "step": step,
-        "train_loss": 1 / step,
+        "train_loss": 1 / (step + 1),
         "val_loss": None,
         "members": [member],
     }
     manifest = {
         **_identity(parameters),
-        "parent": parameters["parent"],
+        "parent": None if script.denies_parent else parameters["parent"],
         "created_at": at,
         "training_complete": script.training_complete,
         "latest": name,
@@ -166,7 +167,7 @@ def _history(parameters: Mapping[str, Any], mounted: Mapping[str, bytes], step: 
     else:
         history = {"contract": 1, "chain": parameters["chain"], "steps": [], "sessions": []}
         history |= {"validations": [], "epochs": []}
-    history["steps"].append({"step": step, "epoch": 1, "loss": 1 / step, "lr": 0.1})
+    history["steps"].append({"step": step, "epoch": 1, "loss": 1 / (step + 1), "lr": 0.1})
     parent = parameters["parent"]
     first = {"first_step": parent["step"] if parent else 0}
     history["sessions"].append({key: parameters[key] for key in ("session", "attempt")} | first)

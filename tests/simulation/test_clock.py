@@ -7,7 +7,7 @@ import pytest
 from orchestrator.kaggle.port import Gone, Refused, Trouble
 from orchestrator.machine import Phase
 from tests.simulation.chain import Act
-from tests.simulation.faults import Fault, answering, lost_answer, lost_request
+from tests.simulation.faults import Fault, answering, lost_answer, lost_request, publishing_slowly
 from tests.simulation.session import Script
 from tests.simulation.truth import check_reached
 
@@ -15,10 +15,6 @@ DAY, YEAR = 86_400.0, 365 * 86_400.0
 LONGEST_SECONDS = 10 * DAY  # the longest wait that the engine admits, and a little
 
 BELIEVED = "elapsed time is the difference of two wall clocks, whatever happened between them"
-
-
-def _slowly(call, request):
-    return call.__self__.publish_slowly(call, request, 1800.0)
 
 
 # What makes each phase last beyond one tick.
@@ -29,7 +25,7 @@ LASTING = {
     Phase.ENDED: Fault("outputs", answering(()), nth=5),
     Phase.VERIFIED: Fault("publish_version", answering(Refused(Trouble.BUSY, "denied")), times=2),
     Phase.PUBLISH_UNKNOWN: Fault("publish_version", lost_request),
-    Phase.PUBLISHED: Fault("publish_version", _slowly),
+    Phase.PUBLISHED: Fault("publish_version", publishing_slowly(1800.0)),
 }
 
 

@@ -36,7 +36,7 @@ def test_two_live_sessions_are_noticed(simulate):
 
     fault = Fault("push", beside_another, nth=2)
     run = simulate(faults=[fault])
-    run.kaggle.on_landing = None
+    run.host.on_landing = None
 
     run.run()
 
@@ -49,11 +49,11 @@ def test_a_second_complete_version_of_a_head_is_noticed(simulate):
     run = simulate(sessions=1)
     run.run()
     run.clock.sleep(3600)
-    run.kaggle.on_landing = None
+    run.host.on_landing = None
     head = run.state.head.checkpoint
     files = (*head.publish, "manifest.json")
     folder = run.store / head.manifest_sha256
-    notes = run.kaggle.versions(DATASET)[0].token
+    notes = run.host.versions(DATASET)[0].token
     run.kaggle.publish_version(PublishRequest(DATASET, DATASET, folder, files, notes))
 
     with pytest.raises(AssertionError):

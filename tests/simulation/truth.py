@@ -13,7 +13,7 @@ def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) 
     """The chain is done with so many heads, by as many pushes if not said otherwise."""
     assert run.state.phase is Phase.DONE, run.state
     assert run.state.heads == sessions
-    landed = [push for push in run.kaggle.pushes(KERNEL) if push.token]
+    landed = [push for push in run.host.pushes(KERNEL) if push.token]
     assert len(landed) == (sessions if pushes is None else pushes)
     check_always(run)
     _check_output_folder(run)
@@ -34,7 +34,7 @@ def check_commits(run: Simulation) -> None:
 def _check_pushes(run: Simulation) -> None:
     """One live session at a time, one per token, each told to continue from the head."""
     told = _parents_by_token(run)
-    landed = [push for push in run.kaggle.pushes(KERNEL) if push.token]
+    landed = [push for push in run.host.pushes(KERNEL) if push.token]
     tokens = [push.token for push in landed]
     assert len(set(tokens)) == len(tokens), "a token landed twice"
     assert all(push.live_beside == 0 for push in landed), "two sessions were live at once"
@@ -56,10 +56,11 @@ def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] 
 
 def _check_heads(run: Simulation) -> None:
     """Each head continues the one before it, and its weights are those of a straight training."""
-    versions = {version.number: version for version in run.kaggle.versions(DATASET)}
+    versions = {version.number: version for version in run.host.versions(DATASET)}
     parent, step = None, 0
-    for checkpoint, number in _heads(run):
+    for checkpoint, number, token in _heads(run):
         manifest = json.loads(versions[number].files["manifest.json"])
+        assert manifest["token"] == token, "a head is another session's than the one pushed"
         assert manifest["parent"] == parent, "a head does not continue the one before it"
         assert checkpoint["step"] > step
         step = checkpoint["step"]
@@ -69,14 +70,16 @@ def _check_heads(run: Simulation) -> None:
         parent = {key: checkpoint[key] for key in keys}
 
 
-def _heads(run: Simulation) -> list[tuple[Mapping[str, object], int]]:
-    """Each accepted checkpoint and its dataset version, from the journal."""
-    heads, verified = [], {}
+def _heads(run: Simulation) -> list[tuple[Mapping[str, object], int, str]]:
+    """Each accepted checkpoint, its dataset version and its push's token, from the journal."""
+    heads, verified, token = [], {}, ""
     for event in run.events:
+        if event.kind is Kind.PUSH_INTENT:
+            token = event.data["token"]
         if event.kind is Kind.CHECKPOINT_VERIFIED:
             verified = event.data["checkpoint"]
         if event.kind is Kind.HEAD:
-            heads.append((verified, event.data["version"]))
+            heads.append((verified, event.data["version"], token))
     return heads
 
 
@@ -87,7 +90,7 @@ def _check_versions(run: Simulation) -> None:
         for event in run.kinds(Kind.CHECKPOINT_VERIFIED)
     }
     complete: dict[str, list[int]] = {}
-    for version in run.kaggle.versions(DATASET):
+    for version in run.host.versions(DATASET):
         manifest_sha256 = hashlib.sha256(version.files.get("manifest.json", b"")).hexdigest()
         if version.token is None or version.has_failed or manifest_sha256 not in verified:
             continue
@@ -95,7 +98,7 @@ def _check_versions(run: Simulation) -> None:
         assert set(version.files) <= wanted, "a version holds what nobody verified"
         if set(version.files) == wanted:
             complete.setdefault(manifest_sha256, []).append(version.number)
-    for checkpoint, number in _heads(run):
+    for checkpoint, number, _token in _heads(run):
         assert complete.pop(checkpoint["manifest_sha256"]) == [number]
     pending = run.state.pending
     assert set(complete) <= ({pending.manifest_sha256} if pending else set())

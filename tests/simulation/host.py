@@ -1,0 +1,260 @@
+"""The emulator's rules, a host for its sessions, and the truth about what landed.
+
+Sessions are hosted by a table: each lasts as long as its script says and leaves what the body in
+`session.py` makes of the mounted bytes. Beside `kaggle.py` the only file that knows the emulator.
+"""
+
+import dataclasses
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.emulator.records import Draft, Ending, File, NewFile, Push, Session
+from orchestrator.emulator.records import Pushed as Saved
+from orchestrator.emulator.settings import Settings
+from orchestrator.emulator.world import World
+from tests.simulation import session as body
+from tests.simulation.clock import VirtualClock
+from tests.simulation.session import Script
+
+OWNER = "local"
+NEVER_SECONDS = 1e12
+PLATFORM = Settings(
+    username=OWNER,
+    queue_seconds=15.0,
+    dataset_visible_seconds=20.0,
+    dataset_processing_seconds=120.0,
+)
+_TOKEN = re.compile(r"kc1\.[a-z2-7]{26}")
+
+
+@dataclass(frozen=True)
+class TruePush:
+    """A kernel version that landed, and the session it started."""
+
+    token: str | None  # None: not pushed by a controller
+    version: int
+    parent: Mapping[str, Any] | None
+    live_beside: int  # other sessions of controllers that were open when it landed
+
+
+@dataclass(frozen=True)
+class TrueVersion:
+    """A dataset version that landed, with its bytes."""
+
+    number: int
+    token: str | None
+    files: Mapping[str, bytes]
+    has_failed: bool
+
+
+class Host:
+    """A world with bytes, in which sessions run and things happen that no client asked for."""
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        *,
+        scripts: Mapping[int, Script] | None = None,
+        script: Script | None = None,
+        platform: Settings = PLATFORM,
+    ) -> None:
+        self.world = World(platform)
+        self.clock = clock
+        self.scripts, self.script = dict(scripts or {}), script or Script()  # by kernel version
+        self.on_landing: Callable[[str, str | None, Mapping[str, bytes]], None] | None = None
+        self._blobs: dict[str, bytes] = {}
+        self._ends: dict[int, tuple[float, Ending]] = {}
+        self._live_beside: dict[int, int] = {}
+        self._failed_at: dict[int, float] = {}  # by dataset version
+        clock.listeners.append(self._catch_up)
+
+    @property
+    def now(self) -> float:
+        """The world's time, whatever the laptop's clock shows."""
+        return self.clock.true_at
+
+    # What clients do
+
+    def save(self, push: Push) -> Saved:
+        parameters = body.read_parameters(push.source)
+        live = [number for number in self._live_beside if self._session(number).is_open]
+        saved = self.world.save_kernel(self.now, push=push)
+        if parameters:
+            session = self.world.session(self.now, owner=OWNER, slug=push.slug)
+            self._live_beside[session.session_id] = len(live)
+            self._tell("push", parameters["token"], {})
+        return saved
+
+    def create(self, draft: Draft, contents: Mapping[str, bytes]) -> None:
+        self.world.create_dataset(self.now, draft=draft, files=self._upload(contents))
+        self._tell("publish", _token(draft.description), contents)
+
+    def publish(self, dataset: str, notes: str, contents: Mapping[str, bytes]) -> None:
+        files = self._upload(contents)
+        self.world.create_dataset_version(
+            self.now, owner=OWNER, slug=dataset, notes=notes, files=files
+        )
+        if token := _token(notes):
+            self._tell("publish", token, contents)
+
+    def content(self, key: str) -> bytes:
+        return self._blobs[key]
+
+    # What other people and the platform itself do
+
+    def push_by_hand(self, kernel: str, *, gpu: bool = False) -> None:
+        """Somebody pushes another notebook, at the same address or elsewhere."""
+        self.save(Push(OWNER, kernel, kernel, "print('mine')", enable_gpu=gpu))
+
+    def publish_by_hand(self, dataset: str, contents: Mapping[str, bytes]) -> None:
+        """Somebody adds a version to the dataset."""
+        self.publish(dataset, "mine", contents)
+
+    def publish_slowly(self, call: Callable[..., Any], request: Any, seconds: float) -> Any:
+        """Make a version that takes so long to become ready."""
+        usual = self.world.settings
+        slow = dataclasses.replace(usual, dataset_processing_seconds=seconds)
+        self.world.configure(self.now, settings=slow)
+        try:
+            return call(request)
+        finally:
+            self.world.configure(self.now, settings=usual)
+
+    def publish_in_vain(self, call: Callable[..., Any], request: Any, seconds: float) -> Any:
+        """Make a version whose processing fails after so long."""
+        answer = self.publish_slowly(call, request, NEVER_SECONDS)
+        self._failed_at[len(self.versions(request.dataset))] = self.now + seconds
+        return answer
+
+    def damage(self, dataset: str, ending: str, garble: Callable[[bytes], bytes]) -> None:
+        """Let the newest version's files of these names hold other bytes than were sent."""
+        found = [d for d in self.world.dump(self.now)["datasets"] if d["draft"]["slug"] == dataset]
+        for name, key, _size in found[0]["versions"][-1]["files"]:
+            if name.endswith(ending):
+                self._blobs[key] = garble(self._blobs[key])
+
+    def has_failed(self, number: int) -> bool:
+        return self.now >= self._failed_at.get(number, float("inf"))
+
+    # The truth
+
+    def pushes(self, kernel: str) -> list[TruePush]:
+        """Every version of a kernel that ever landed, oldest first."""
+        return [
+            TruePush(
+                token=_token(version.push.source),
+                version=version.number,
+                parent=(body.read_parameters(version.push.source) or {}).get("parent"),
+                live_beside=self._live_beside.get(version.session_id or 0, 0),
+            )
+            for version in self.world.kernel(self.now, owner=OWNER, slug=kernel).versions
+        ]
+
+    def versions(self, dataset: str) -> list[TrueVersion]:
+        """Every version of a dataset that ever landed, oldest first."""
+        datasets = self.world.dump(self.now)["datasets"]
+        found = [found for found in datasets if found["draft"]["slug"] == dataset]
+        description = found[0]["draft"]["description"] if found else ""  # a new dataset's notes
+        return [
+            TrueVersion(
+                number=version["number"],
+                token=_token(version["notes"] if version["number"] > 1 else description),
+                files=body.packed({n: self._blobs[key] for n, key, _size in version["files"]}),
+                has_failed=self.has_failed(version["number"]),
+            )
+            for version in (found[0]["versions"] if found else ())
+        ]
+
+    # How it works
+
+    def _tell(self, what: str, token: str | None, contents: Mapping[str, bytes]) -> None:
+        if self.on_landing:
+            self.on_landing(what, token, contents)
+
+    def _upload(self, contents: Mapping[str, bytes]) -> Sequence[NewFile]:
+        uploaded = []
+        for name, content in contents.items():
+            upload = self.world.start_upload(self.now, name=name, size_bytes=len(content))
+            files = [
+                File(path, self._store(data), len(data))
+                for path, data in self._ingested(name, content).items()
+            ]
+            self.world.finish_upload(self.now, upload_id=upload.upload_id, files=files)
+            uploaded.append(NewFile("", upload.token))
+        return uploaded
+
+    def _ingested(self, name: str, content: bytes) -> dict[str, bytes]:
+        if not (self.world.settings.unpack_checkpoints and name.endswith(".pt")):
+            return {name: content}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {f"{name}/{path}": archive.read(path) for path in archive.namelist()}
+
+    def _store(self, content: bytes) -> str:
+        key = f"blob-{len(self._blobs)}"
+        self._blobs[key] = content
+        return key
+
+    def _session(self, session_id: int) -> Session:
+        return self.world.session_by_id(self.now, session_id=session_id)
+
+    def _catch_up(self, until: float) -> None:
+        """Start and end the sessions that are due, in their order, and move the world on."""
+        while (at := self._next_moment()) <= until:
+            for session in self.world.due_sessions(at):
+                self._start(at, session)
+            over = [number for number, (end_at, _) in self._ends.items() if end_at <= at]
+            for session_id in over:
+                self._end(at, session_id)
+        self.world.advance(until)
+
+    def _next_moment(self) -> float:
+        due = self.world.next_due_at(self.world.now)
+        ends = [end_at for end_at, _ in self._ends.values()]
+        return min(ends if due is None else [*ends, due], default=float("inf"))
+
+    def _start(self, at: float, queued: Session) -> None:
+        session = self.world.start_session(at, session_id=queued.session_id)
+        script = self._script_of(session)
+        limit = session.limit_seconds
+        ending = Ending.TIMEOUT if script.seconds > limit else Ending(script.ending)
+        self._ends[session.session_id] = (at + min(script.seconds, limit), ending)
+
+    def _end(self, at: float, session_id: int) -> None:
+        _, ending = self._ends.pop(session_id)
+        session = self._session(session_id)
+        left = self._left_by(session, at)
+        files = [File(name, self._store(data), len(data)) for name, data in left.items()]
+        self.world.end_session(at, session_id=session_id, ending=ending, files=files)
+
+    def _left_by(self, session: Session, at: float) -> dict[str, bytes]:
+        version = self.world.kernel_version(
+            at, owner=OWNER, slug=session.slug, label=f"v{session.version}"
+        )
+        parameters = body.read_parameters(version.push.source)
+        if parameters is None:
+            return {}
+        script = self._script_of(session)
+        return body.run(parameters, self._mounted(session, script), script, at)
+
+    def _script_of(self, session: Session) -> Script:
+        return self.scripts.get(session.version, self.script)
+
+    def _mounted(self, session: Session, script: Script) -> dict[str, bytes]:
+        mounted = {}
+        for mount in session.mounts:
+            owner, slug = mount.source.split("/")
+            number = mount.version - script.stale_versions
+            version = self.world.dataset_version(
+                self.world.now, owner=owner, slug=slug, number=number
+            )
+            mounted |= {f"{mount.path}/{f.name}": self._blobs[f.key] for f in version.files}
+        return body.packed(mounted)
+
+
+def _token(text: str) -> str | None:
+    found = _TOKEN.search(text)
+    return found[0] if found else None

@@ -1,0 +1,217 @@
+"""Dataset versions that are slow, broken, unpacked, foreign or public."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.machine import Kind, Phase
+from tests.simulation.chain import DATASET, Act, live_in_session
+from tests.simulation.faults import (
+    Fault,
+    changing,
+    publishing_damaged,
+    publishing_in_vain,
+    publishing_slowly,
+    without_file,
+)
+from tests.simulation.host import PLATFORM
+from tests.simulation.truth import check_always, check_reached
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("verb", ["create_dataset", "publish_version"])
+def test_a_version_that_is_processed_for_hours_is_waited_for(simulate, verb):
+    fault = Fault(verb, publishing_slowly(3 * HOUR))
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    assert len(run.host.versions(DATASET)) == 3
+
+
+def test_a_version_that_kaggle_failed_to_process_is_published_again(simulate):
+    fault = Fault("publish_version", publishing_in_vain())
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    assert len(run.kinds(Kind.PUBLISH_INCOMPLETE)) == 1
+
+
+def test_a_dataset_that_kaggle_failed_to_process_at_its_creation_halts_the_chain(simulate):
+    fault = Fault("create_dataset", publishing_in_vain())
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert run.state.phase is Phase.HALTED
+    check_always(run)
+
+
+def test_a_chain_halts_when_publications_keep_failing_and_goes_on_when_told_to(simulate):
+    fault = Fault("publish_version", publishing_in_vain(), times=3)
+    run = simulate(faults=[fault])
+
+    assert run.run().halt_code == "failing_publications"
+    assert fault.fired == 3
+    check_always(run)
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("root", ["archive/", ""])
+def test_a_checkpoint_that_kaggle_unpacked_counts_as_published(simulate, root):
+    def shown(call, *args):
+        files = call(*args)
+        return {name.replace("archive/", root): size for name, size in files.items()}
+
+    fault = Fault("dataset_files", shown, times=3)
+    run = simulate(faults=[fault], platform=replace(PLATFORM, unpack_checkpoints=True))
+
+    run.run()
+
+    assert fault.fired == 3
+    check_reached(run, sessions=3)
+
+
+def test_a_stale_read_before_publishing_again_does_not_double_a_version(simulate):
+    fault = Fault("publish_version", without_file("latest_checkpoint.txt"))
+    stale = Fault(
+        "dataset",
+        lambda call, *args: replace(call(*args), current_version=1),
+        matches=lambda *_: run.state.phase is Phase.VERIFIED and run.state.failed_publications,
+    )
+    run = simulate(faults=[fault, stale])
+
+    run.run()
+
+    assert (fault.fired, stale.fired) == (1, 1)
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("verb", ["dataset", "kernel"])
+def test_a_read_that_is_behind_is_no_reason_to_halt(simulate, verb):
+    def behind(call, *args):
+        return replace(call(*args), current_version=1)
+
+    fault = Fault(
+        verb,
+        behind,
+        times=2,
+        matches=lambda *_: run.state.phase is Phase.IDLE and run.state.heads == 2,
+    )
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 2
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize(
+    ("verb", "phase"),
+    [("kernel", Phase.IDLE), ("dataset", Phase.IDLE), ("dataset", Phase.VERIFIED)],
+)
+def test_a_chain_halts_when_something_of_it_went_public(simulate, verb, phase):
+    def when(*_args):
+        return (run.state.phase, run.state.heads) == (phase, 1)
+
+    fault = Fault(verb, changing(is_private=False), matches=when)
+    run = simulate(faults=[fault])
+
+    assert run.run().halt_code == "public"
+    assert fault.fired == 1
+    check_always(run)
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_a_chain_halts_at_a_foreign_dataset_version_until_the_head_is_the_newest(simulate):
+    def intrude(call, *args):
+        run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+        run.clock.advance(HOUR)
+        return call(*args)
+
+    before_the_third = lambda *_: (run.state.phase, run.state.heads) == (Phase.IDLE, 2)  # noqa: E731
+    fault = Fault("kernel", intrude, matches=before_the_third)
+    run = simulate(faults=[fault])
+
+    for _ in range(2):
+        assert run.run().halt_code == "foreign_dataset_version"
+        run.retry()
+    assert fault.fired == 1
+    check_always(run)
+    head = run.store / run.state.head.checkpoint.manifest_sha256
+    names = [*run.state.head.checkpoint.publish, "manifest.json"]
+    run.host.publish_by_hand(DATASET, {name: (head / name).read_bytes() for name in names})
+    run.clock.sleep(HOUR)
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_a_foreign_dataset_version_during_a_session_is_superseded(simulate):
+    intruder = Act(
+        live_in_session(2), lambda run: run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+    )
+    run = simulate(acts=[intruder])
+
+    run.run()
+
+    assert intruder.fired == 1
+    check_reached(run, sessions=3)
+    assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("strike", [publishing_slowly(3 * HOUR), publishing_in_vain(3 * HOUR)])
+def test_a_version_whose_files_show_before_it_is_ready_is_waited_for(simulate, strike):
+    def shown(call, _dataset, version, *name):
+        files = run.host.versions(DATASET)[version - 1].files
+        return files[name[0]] if name else {path: len(data) for path, data in files.items()}
+
+    slow = Fault("publish_version", strike)
+    files = Fault("dataset_files", shown, times=100)
+    file = Fault("dataset_file", lambda call, d, v, n, _limit: shown(call, d, v, n), times=100)
+    run = simulate(faults=[slow, files, file])
+
+    run.run()
+
+    assert slow.fired == 1
+    assert files.fired
+    assert file.fired
+    check_reached(run, sessions=3)
+
+
+def test_a_version_whose_manifest_is_not_the_one_published_is_published_again(simulate):
+    damaged = publishing_damaged("manifest.json", lambda data: data + b" ")
+    fault = Fault("publish_version", damaged)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    assert len(run.kinds(Kind.PUBLISH_INCOMPLETE)) == 1
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the sizes of published files are not compared with what was sent"
+)
+def test_a_version_whose_checkpoint_was_cut_short_is_published_again(simulate):
+    fault = Fault("publish_version", publishing_damaged(".pt", lambda data: data[:-1]))
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert run.state.phase is Phase.DONE

@@ -1,0 +1,201 @@
+"""Pushes that are lost, late, refused or in somebody's way."""
+
+import itertools
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.kaggle.port import Gone, Refused, Trouble
+from orchestrator.machine import Kind, Phase
+from tests.simulation.chain import KERNEL, Act, live_in_session
+from tests.simulation.faults import (
+    Fault,
+    answering,
+    lost_answer,
+    lost_request,
+)
+from tests.simulation.truth import check_commits, check_reached
+
+
+def test_a_push_is_repeated_only_after_settling_and_three_agreeing_reads(simulate):
+    fault = Fault("push", lost_request)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    sent, again = run.kinds(Kind.PUSH_SENT)[:2]
+    reads = [event.at for event in run.kinds(Kind.PUSH_ABSENT)]
+    timing = run.settings.timing
+    assert reads[0] - sent.at >= timing.settle_seconds
+    assert all(b - a >= timing.read_gap_seconds for a, b in itertools.pairwise(reads))
+    assert again.at >= reads[-1] + timing.read_gap_seconds
+    assert len({event.data["token"] for event in run.kinds(Kind.PUSH_INTENT)}) == 4
+
+
+def test_a_push_whose_answer_was_lost_is_adopted(simulate):
+    fault = Fault("push", lost_answer)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    assert [e.data["adopted"] for e in run.kinds(Kind.PUSH_DONE)] == [True, False, False]
+
+
+@pytest.mark.parametrize("verb", ["push", "create_dataset", "publish_version"])
+def test_what_becomes_visible_late_is_waited_for(simulate, verb):
+    def landed_late(call, request):
+        answer = lost_answer(call, request)
+        landed_at.append(run.clock.true_at)
+        return answer
+
+    def hidden(call, *args):
+        late = run.clock.true_at < landed_at[0] + 850
+        return (before[-1] if before else Gone("nothing")) if late else call(*args)
+
+    def remembered(call, *args):
+        before.append(call(*args))
+        return before[-1]
+
+    landed_at, before = [], []
+    read = "kernel" if verb == "push" else "dataset"
+    run = simulate(
+        faults=[
+            Fault(verb, landed_late),
+            Fault(read, hidden, times=100, matches=lambda *_: landed_at),
+            Fault(read, remembered, times=100, matches=lambda *_: not landed_at),
+        ]
+    )
+
+    run.run()
+
+    assert run.plan.faults[1].fired
+    check_reached(run, sessions=3)
+
+
+def test_reads_that_disagree_do_not_add_up_to_an_absence(simulate):
+    fault = Fault("push", lost_answer)
+    behind = Fault(
+        "kernel",
+        answering(Gone("no such kernel")),
+        times=3,
+        matches=lambda *_: run.state.phase is Phase.PUSH_UNKNOWN,
+    )
+    run = simulate(faults=[fault, behind])
+
+    run.run()
+
+    assert (fault.fired, behind.fired) == (1, 3)
+    check_reached(run, sessions=3)
+
+
+def test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit(simulate):
+    def delayed(call, request):
+        waiting.append((call, request))
+        return lost_request(call, request)
+
+    def arrive(run):
+        run.host.on_landing = None  # it is not the journal's turn any more
+        call, request = waiting.pop()
+        call(request)
+
+    waiting = []
+    arrival = Act(lambda state: state.phase is Phase.LIVE, arrive)
+    run = simulate(faults=[Fault("push", delayed)], acts=[arrival])
+
+    run.run()
+    assert (run.state.halt_code, run.state.heads) == ("foreign_kernel_version", 1)
+    run.retry()
+    run.run()
+
+    assert arrival.fired == 1
+    assert run.state.heads == 3
+    check_commits(run)
+
+
+def test_a_push_waits_as_long_as_kaggle_asks(simulate):
+    fault = Fault("push", answering(Refused(Trouble.RATE, "slow down", 700.0)))
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
+    first, second = run.kinds(Kind.PUSH_SENT)[:2]
+    assert 700 <= second.at - first.at < 710
+
+
+def test_a_push_waits_until_others_leave_room_for_a_session(simulate):
+    def occupy(run):
+        for name in ("somebodys-first", "somebodys-second"):
+            run.host.push_by_hand(name, gpu=True)
+
+    run = simulate(acts=[Act(lambda state: state.phase is Phase.UNBOUND, occupy)])
+
+    run.run()
+
+    check_reached(run, sessions=3)
+    refused = [event.data["trouble"] for event in run.kinds(Kind.PUSH_REFUSED)]
+    assert set(refused) == {"capacity"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a refusal that Kaggle will repeat for ever is repeated for ever"
+)
+def test_a_push_that_kaggle_will_always_refuse_halts_the_chain(simulate):
+    refused = Refused(Trouble.INVALID, "Invalid machine shape")
+    run = simulate(faults=[Fault("push", answering(refused), times=50)])
+
+    assert run.run().phase is Phase.HALTED
+
+
+def test_a_chain_halts_where_somebody_else_pushed_and_goes_on_when_told_to(simulate):
+    intruder = Act(live_in_session(2), lambda run: run.host.push_by_hand(KERNEL))
+    run = simulate(acts=[intruder])
+
+    assert run.run().halt_code == "foreign_kernel_version"
+    assert intruder.fired == 1
+    assert run.state.heads == 2
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert [push.version for push in run.host.pushes(KERNEL) if push.token] == [1, 2, 4]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what IDLE checked is not checked again when PUSHING is resumed later"
+)
+def test_somebody_who_pushes_before_an_interrupted_push_is_noticed(simulate):
+    clean = simulate()
+    clean.run()
+    names = clean.effects.names
+    intents = [n for n, name in enumerate(names) if name == "journal.append push_intent"]
+    intruder = Act(
+        lambda state: state.phase is Phase.PUSHING, lambda run: run.host.push_by_hand(KERNEL)
+    )
+    run = simulate(acts=[intruder], kills=[(intents[1], "after")])
+
+    run.run()
+
+    assert intruder.fired == 1
+    assert run.state.halt_code == "foreign_kernel_version"
+
+
+def test_another_accounts_credential_is_refused(simulate):
+    def swap(run):
+        run.kaggle.user = "somebody-else"
+
+    run = simulate(acts=[Act(live_in_session(2), swap)])
+
+    with pytest.raises(ConfigError, match="somebody-else"):
+        run.run()
+
+    events = run.events
+    run.kaggle.user = "local"
+    run.run()
+    assert run.events[: len(events)] == events
+    check_reached(run, sessions=3)

@@ -1,0 +1,186 @@
+"""Sessions that bring nothing, too little, too late, or the wrong thing."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.kaggle.port import Gone, SessionInfo
+from orchestrator.machine import Kind, Phase
+from orchestrator.model import SessionStatus
+from tests.simulation.chain import KERNEL, MOST_TICKS
+from tests.simulation.faults import Fault, answering
+from tests.simulation.session import Script
+from tests.simulation.truth import check_always, check_commits, check_reached
+
+HOUR = 3600.0
+
+
+def test_a_session_that_started_without_its_input_is_waited_for_and_rejected(simulate):
+    def misdirect(call, request):
+        return call(replace(request, dataset_sources=("local/no-such-dataset",)))
+
+    fault = Fault("push", misdirect, nth=2)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3, pushes=4)
+    assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["rejected"]
+    assert [e.data["attempt"] for e in run.kinds(Kind.PUSH_INTENT)] == [1, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (Script(saves=False), "no_checkpoint"),
+        (Script(saves=False, ending="exception"), "no_checkpoint"),
+        (Script(ending="out_of_memory"), "no_checkpoint"),
+        (Script(steps=0), "rejected"),
+        (Script(stale_versions=1), "parent_missing"),
+    ],
+)
+def test_a_session_that_brings_nothing_is_tried_again(simulate, script, reason):
+    run = simulate(scripts={3: script})
+
+    run.run()
+
+    check_reached(run, sessions=3, pushes=4)
+    assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == [reason]
+    assert [e.data["attempt"] for e in run.kinds(Kind.PUSH_INTENT)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("allowed", "pushes"), [(1, 1), (2, 2), (3, 2)])
+def test_a_chain_halts_when_its_sessions_keep_failing_alike(simulate, allowed, pushes):
+    run = simulate(chain={"max_attempts": allowed}, script=Script(saves=False))
+
+    run.run()
+
+    assert run.state.halt_code == "failing_sessions"
+    assert "no_checkpoint" in run.state.halt_message
+    assert len(run.host.pushes(KERNEL)) == pushes
+    check_always(run)
+
+
+def test_a_chain_halts_after_as_many_different_failures_as_are_allowed(simulate):
+    scripts = {
+        2: Script(saves=False),
+        3: Script(saves=False, ending="exception"),
+        4: Script(saves=False, ending="timeout"),
+    }
+    run = simulate(chain={"max_attempts": 3}, scripts=scripts)
+
+    assert run.run().halt_code == "failing_sessions"
+    assert len(run.host.pushes(KERNEL)) == 4
+    check_always(run)
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3, pushes=6)
+
+
+def test_a_chain_halts_after_a_loss_that_was_not_finite(simulate):
+    run = simulate(scripts={2: Script(reason="nonfinite_loss")})
+
+    run.run()
+
+    assert run.state.halt_code == "nonfinite_loss"
+    assert (run.state.heads, run.state.head.checkpoint.step) == (2, 20)
+    check_always(run)
+
+
+def test_a_chain_goes_on_after_a_loss_that_was_not_finite_when_told_to(simulate):
+    run = simulate(scripts={2: Script(reason="nonfinite_loss")})
+
+    run.run()
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_a_session_that_never_ends_is_given_up_after_its_limit_and_grace(simulate):
+    endless = answering(SessionInfo(SessionStatus.RUNNING, ""))
+    fault = Fault("session", endless, times=85)
+    run = simulate(faults=[fault], scripts={1: Script(seconds=11 * HOUR)})
+
+    run.run()
+
+    assert fault.fired == 85
+    check_reached(run, sessions=3, pushes=4)
+    assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["overrun"]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="LIVE waits without an end for a session that Kaggle says does not exist"
+)
+def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
+    fault = Fault(
+        "session", answering(Gone("no session")), times=MOST_TICKS, matches=lambda _, n: n == 2
+    )
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    check_reached(run, sessions=3, pushes=4)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="half a minute without any output counts as a session that left nothing"
+)
+def test_outputs_that_take_minutes_to_appear_are_waited_for(simulate):
+    def after_five_minutes(call, *args):
+        ended_at = run.state.push.ended_at
+        return () if run.clock.now() < ended_at + 300 else call(*args)
+
+    fault = Fault("outputs", after_five_minutes, times=100)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired
+    check_reached(run, sessions=3)
+
+
+def test_a_verdict_that_appears_after_the_manifest_is_waited_for(simulate):
+    def without_verdict(call, *args):
+        return tuple(file for file in call(*args) if file.name != "session.json")
+
+    fault = Fault("outputs", without_verdict)
+    run = simulate(faults=[fault], scripts={1: Script(reason="nonfinite_loss")})
+
+    run.run()
+
+    assert fault.fired
+    assert run.state.halt_code == "nonfinite_loss"
+
+
+def test_a_session_that_names_another_parent_is_rejected(simulate):
+    run = simulate(scripts={2: Script(denies_parent=True)})
+
+    run.run()
+
+    check_reached(run, sessions=3, pushes=4)
+    assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["rejected"]
+
+
+def test_the_output_of_another_session_is_not_taken_for_the_one_that_was_asked_for(simulate):
+    def push_twice(call, request):
+        run.host.on_landing = None
+        sibling = re.sub(r"kc1\.[a-z2-7]{26}", "kc1." + "a" * 26, request.source)
+        call(replace(request, source=sibling))
+        return call(request)
+
+    def of_the_sibling(call, kernel, version):
+        return call(kernel, version - 1)
+
+    sibling = Fault("push", push_twice, nth=2)
+    mixed_up = Fault("outputs", of_the_sibling, matches=lambda _, version: version == 3)
+    run = simulate(faults=[sibling, mixed_up])
+
+    run.run()
+
+    assert (sibling.fired, mixed_up.fired) == (1, 1)
+    assert run.state.phase is Phase.DONE
+    check_commits(run)
