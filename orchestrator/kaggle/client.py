@@ -206,9 +206,9 @@ class Client:
             each.owner_slug, each.dataset_slug = self.username, dataset
         with self._api.build_kaggle_client() as client:
             datasets = client.datasets.dataset_api_client
-            # Status first: `ready` read before the number cannot be about a later version.
-            status = _enum_name(datasets.get_dataset_status(status_request).status)
+            # The number first: `ready` read after it cannot be about an earlier version.
             answer = datasets.get_dataset(request)
+            status = _enum_name(datasets.get_dataset_status(status_request).status)
         return {
             "current_version": _number(answer.current_version_number),
             "is_private": _flag(answer.is_private),

@@ -88,10 +88,10 @@ def _verdict(
     """Return the session's own word about how it ended; None if it left none."""
     if VERDICT not in listed:
         return None
-    content = _small(context, folder, listed[VERDICT], VERDICT)
-    if isinstance(content, Stop):
-        return content
     try:
+        content = _small(context, folder, listed[VERDICT], VERDICT)
+        if isinstance(content, Stop):
+            return content
         body = contract.parse("verdict", content)
         check_identity("verdict", body, expected)
     except CheckpointError:
@@ -104,6 +104,8 @@ def _small(context: Context, folder: Path, file: OutputFile, name: str) -> bytes
     context.files.discard(folder, name)
     with context.files.partial(folder, name) as sink:
         answer = context.kaggle.download(file, sink, MANIFEST_LIMIT_BYTES)
+    if isinstance(answer, Unreadable) and answer.trouble is Trouble.ODD:
+        raise CheckpointError(f"{name}: {answer.message}")
     if isinstance(answer, Unreadable | Gone):
         return Stop(context.unreadable(name, answer))
     return context.files.read(folder, name, MANIFEST_LIMIT_BYTES)
@@ -176,6 +178,8 @@ def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, Output
     if push.listing != digest:
         context.journal.append(Kind.OUTPUTS_LISTED, digest=digest, count=len(listed))
         return False
+    if not listed and not context.is_settled(push.ended_at):
+        return False  # nothing at all is more often "not yet" than "lost"
     gap = context.settings.timing.read_gap_seconds
     return context.clock.now() - (push.listed_at or 0.0) >= gap
 
@@ -199,7 +203,7 @@ def _expectation(context: Context, push: Push) -> Expectation:
 
 
 def _fruitless(context: Context, reason: str, message: str) -> Wake:
-    context.journal.append(Kind.FRUITLESS, reason=reason, message=message)
+    context.fruitless(reason, message)
     return None
 
 

@@ -14,12 +14,13 @@ from orchestrator.clock import Clock
 from orchestrator.config import Settings
 from orchestrator.files import Files
 from orchestrator.journal import Journal
-from orchestrator.kaggle.port import Gone, Kaggle, Refused, Unreadable
+from orchestrator.kaggle.port import Gone, Kaggle, Refused, Trouble, Unreadable
 from orchestrator.kernel import Template
 from orchestrator.machine import Kind, State
 
 Wake = float | None
 HEARTBEAT_SECONDS = 3600
+SAME_FAILURES = 2  # the same words twice in a row: a third time would say the same
 LONGEST_WAIT_SECONDS = 8 * 86_400  # a week's quota and a day; anything longer is a wrong clock
 
 
@@ -78,6 +79,20 @@ class Context:
         seconds = answer.retry_after_seconds or self.settings.timing.retry_seconds
         until = self.clock.now() + seconds
         self.journal.append(kind, trouble=answer.trouble.value, message=answer.message, until=until)
+        if answer.trouble is Trouble.INVALID:
+            self.halt("refused", f"Kaggle refused, and will again: {answer.message}")
+
+    def fruitless(self, reason: str, message: str) -> None:
+        """Count an attempt that brought nothing; before the next one, let Kaggle settle."""
+        self.journal.append(Kind.FRUITLESS, reason=reason, message=message)
+        if not self.has_failed():
+            self.wait("retry", f"next attempt after {reason}", self.settings.timing.retry_seconds)
+
+    def has_failed(self) -> bool:
+        """Tell whether another attempt of this session makes no sense without a person."""
+        state = self.state
+        limit = self.settings.chain.max_attempts
+        return state.same_failures >= SAME_FAILURES or state.fruitless >= limit
 
     def halt(self, code: str, message: str, **facts: int) -> None:
         """Stop the chain until a person has looked."""

@@ -21,7 +21,6 @@ from orchestrator.model import SessionStatus
 from orchestrator.phases.context import Context, Stop, Wake
 
 AGREEING_READS = 3  # how often "not there" must be read before it is believed
-SAME_FAILURES = 2  # the same words twice in a row: a third time would say the same
 
 
 def bind(context: Context) -> Wake:
@@ -40,8 +39,8 @@ def bind(context: Context) -> Wake:
 
 
 def idle(context: Context) -> Wake:
-    """IDLE: finish, halt or wait; or write down the intent to push the next session."""
-    for check in (_is_finished, _has_failed, _kernel_is_ours, _dataset_is_ours):
+    """IDLE: finish, halt or wait for quota; or write down the intent to push the next session."""
+    for check in (_has_failed, _is_finished):
         if stop := check(context):
             return stop.wake
     seconds = _session_seconds(context)
@@ -63,7 +62,10 @@ def idle(context: Context) -> Wake:
 
 
 def pushing(context: Context) -> Wake:
-    """PUSHING: nothing has left yet. Say in the journal that it will, then send it, once."""
+    """PUSHING: nothing has left yet. Look once more, say that it will leave, send it, once."""
+    for check in (_kernel_is_ours, _dataset_is_ours):
+        if stop := check(context):
+            return stop.wake
     push = _push(context)
     source = _render(context, push.token, push.time_budget_seconds)
     request = PushRequest(
@@ -117,6 +119,9 @@ def live(context: Context) -> Wake:
     push, slug = _push(context), context.settings.kernel_slug
     assert push.version is not None
     info = context.kaggle.session(slug, push.version)
+    if isinstance(info, Gone) and _is_overdue(context, push):
+        context.fruitless("gone", f"Kaggle no longer knows the session: {info.message}")
+        return None
     if isinstance(info, Unreadable | Gone):
         return context.unreadable(f"the session of {slug} version {push.version}", info)
     if info.status.is_terminal:
@@ -138,11 +143,16 @@ def _overrun(context: Context) -> Wake:
     if late > grace and push.doomed is None:
         context.journal.append(Kind.SESSION_OVERRUN, message="it ran past its limit")
     if late > 2 * grace:
-        context.journal.append(
-            Kind.FRUITLESS, reason="overrun", message="the session never ended by itself"
-        )
+        context.fruitless("overrun", "the session never ended by itself")
         return context.clock.now()
     return None
+
+
+def _is_overdue(context: Context, push: Push) -> bool:
+    """Tell whether a session that started when it was pushed must have ended long ago."""
+    timing, started_at = context.settings.timing, push.running_at or push.sent_at or 0.0
+    passed = context.clock.now() - started_at
+    return passed > push.time_budget_seconds + timing.grace_seconds
 
 
 def _is_finished(context: Context) -> Stop | None:
@@ -158,7 +168,7 @@ def _is_finished(context: Context) -> Stop | None:
 
 
 def _has_failed(context: Context) -> Stop | None:
-    state, attempts = context.state, context.settings.chain.max_attempts
+    state = context.state
     if state.head and _diverged(state.halt_facts, state.head):
         context.halt(
             "nonfinite_loss",
@@ -166,7 +176,7 @@ def _has_failed(context: Context) -> Stop | None:
             " learning rate, then run with --retry to go on from the last good checkpoint",
             step=state.head.checkpoint.step,
         )
-    elif state.same_failures >= SAME_FAILURES or state.fruitless >= attempts:
+    elif context.has_failed():
         context.halt(
             "failing_sessions",
             f"session {state.session} failed {state.fruitless} times, last with"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
 from orchestrator.kaggle.port import (
@@ -129,8 +130,12 @@ def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | No
     files = context.kaggle.dataset_files(slug, version)
     if isinstance(files, Unreadable | Gone):
         return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
-    if _as_published(files, _manifest(context, pending)) != set(_files(pending)):
+    manifest = _manifest(context, pending)
+    sizes = {entry["name"]: entry["bytes"] for entry in manifest["files"]}
+    if _as_published(files, manifest) != set(_files(pending)):
         return Stop(_incomplete(context, f"it holds {', '.join(sorted(files)) or 'nothing'}"))
+    if wrong := [name for name, size in sizes.items() if files.get(name, size) != size]:
+        return Stop(_incomplete(context, f"{', '.join(wrong)} has another size there"))
     content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
     if isinstance(content, Unreadable | Gone):
         return Stop(
@@ -172,15 +177,13 @@ def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
     return hashlib.sha256(content).hexdigest() == _pending(context).manifest_sha256
 
 
-def _as_published(files: Mapping[str, int], manifest: Mapping[str, object]) -> set[str]:
+def _as_published(files: Mapping[str, int], manifest: Mapping[str, Any]) -> set[str]:
     """Return the file names of a version, a `.pt` that Kaggle unpacked counted as one file.
 
     It becomes a folder of its own name, with or without the archive's root folder in it.
     """
     names = set(files)
-    entries = manifest["files"]
-    assert isinstance(entries, list)
-    for entry in entries:
+    for entry in manifest["files"]:
         folder = entry["name"] + "/"
         below = {name for name in names if name.startswith(folder)}
         paths = {name.removeprefix(folder) for name in below}
@@ -190,11 +193,9 @@ def _as_published(files: Mapping[str, int], manifest: Mapping[str, object]) -> s
     return names
 
 
-def _manifest(context: Context, pending: Checkpoint) -> Mapping[str, object]:
+def _manifest(context: Context, pending: Checkpoint) -> Mapping[str, Any]:
     stored = context.files.stored(pending.manifest_sha256)
-    body: Mapping[str, object] = json.loads(
-        context.files.read(stored, MANIFEST, MANIFEST_LIMIT_BYTES)
-    )
+    body: Mapping[str, Any] = json.loads(context.files.read(stored, MANIFEST, MANIFEST_LIMIT_BYTES))
     return body
 
 

@@ -134,6 +134,7 @@ reads = pytest.mark.parametrize(("method", "read"), READS.values(), ids=READS)
 def test_a_read_that_brings_nonsense_is_unreadable(kaggle, answers, method, read, args):
     positional, options = args
     answers("GetDatasetStatus", 200, {"status": "READY"})
+    answers("GetDataset", 200, {"currentVersionNumber": 2, "isPrivate": True})
     answers(method, *positional, **options)
 
     answer = read(kaggle)

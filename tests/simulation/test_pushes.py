@@ -142,9 +142,6 @@ def test_a_push_waits_until_others_leave_room_for_a_session(simulate):
     assert set(refused) == {"capacity"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a refusal that Kaggle will repeat for ever is repeated for ever"
-)
 def test_a_push_that_kaggle_will_always_refuse_halts_the_chain(simulate):
     refused = Refused(Trouble.INVALID, "Invalid machine shape")
     run = simulate(faults=[Fault("push", answering(refused), times=50)])
@@ -166,9 +163,6 @@ def test_a_chain_halts_where_somebody_else_pushed_and_goes_on_when_told_to(simul
     assert [push.version for push in run.host.pushes(KERNEL) if push.token] == [1, 2, 4]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what IDLE checked is not checked again when PUSHING is resumed later"
-)
 def test_somebody_who_pushes_before_an_interrupted_push_is_noticed(simulate):
     clean = simulate()
     clean.run()

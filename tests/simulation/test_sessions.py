@@ -112,9 +112,6 @@ def test_a_session_that_never_ends_is_given_up_after_its_limit_and_grace(simulat
     assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["overrun"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="LIVE waits without an end for a session that Kaggle says does not exist"
-)
 def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
     fault = Fault(
         "session", answering(Gone("no session")), times=MOST_TICKS, matches=lambda _, n: n == 2
@@ -126,9 +123,6 @@ def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
     check_reached(run, sessions=3, pushes=4)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="half a minute without any output counts as a session that left nothing"
-)
 def test_outputs_that_take_minutes_to_appear_are_waited_for(simulate):
     def after_five_minutes(call, *args):
         ended_at = run.state.push.ended_at

@@ -36,7 +36,7 @@ def main(parameters, inputs, working):
         xs = [(step * 7 + i) % 10 / 10 for i in range(8)]
         errors = [a * x + b - (3 * x + 1) for x in xs]
         losses.append(sum(e * e for e in errors) / len(xs))
-        a -= 0.1 * sum(2 * e * x for e, x in zip(errors, xs)) / len(xs)
+        a -= 0.1 * sum(2 * e * x for e, x in zip(errors, xs, strict=True)) / len(xs)
         b -= 0.1 * sum(2 * e for e in errors) / len(xs)
         say(event="step", step=step, epoch=1, loss=losses[-1], lr=0.1, max_steps=1000)
     name = f"checkpoint_epoch1_step{step}.pt"
