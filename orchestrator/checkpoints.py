@@ -24,7 +24,7 @@ from orchestrator.model import Checkpoint, Parent
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 << 20
 CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
-_KEPT_NAMES = frozenset({MANIFEST, "final_model"})  # itself, and a folder
+_KEPT_NAMES = frozenset({MANIFEST, "session.json", "final_model"})  # kept for other things
 _CHUNK_BYTES = 1 << 20
 # What zipfile raises for archives that are damaged, encrypted or compressed in odd ways.
 _UNREADABLE = (

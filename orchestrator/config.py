@@ -45,6 +45,13 @@ class ChainSection(Section):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     output: str = "output"
 
+    @field_validator("name")
+    @classmethod
+    def _not_a_folder_of_ours(cls, name: str) -> str:
+        if name in {"local", "kaggle"}:
+            raise ValueError("the names 'local' and 'kaggle' are taken by local Kaggle's folders")
+        return name
+
 
 class KaggleSection(Section):
     """[kaggle]: where things are kept."""
@@ -179,7 +186,7 @@ def load(path: Path, environ: Mapping[str, str], flags: Mapping[str, Any] | None
         ConfigError: with file and line, variable or flag, the bad value and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     try:
@@ -187,7 +194,11 @@ def load(path: Path, environ: Mapping[str, str], flags: Mapping[str, Any] | None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     settings = validate(tables, environ, flags or {}, _Place(path, text))
-    return Project(settings, path.parent, path)
+    project = Project(settings, path.parent, path)
+    template = project.template_dir
+    if template and not (template / "notebook.md").is_file():
+        raise ConfigError(f"{path}: kernel.template: {template} holds no notebook.md")
+    return project
 
 
 def rehearsal(folder: Path, flags: Mapping[str, Any]) -> Project:
@@ -234,7 +245,10 @@ def validate(
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any, str]]:
+    """Return what KCHAIN_* variables set; one that begins like ours and is not is a mistake."""
     found = []
+    ours = tuple(f"KCHAIN_{section}_".upper() for section in Settings.model_fields)
+    unknown = {name for name in environ if name.startswith(ours)}
     for section, field in Settings.model_fields.items():
         model = field.annotation
         assert isinstance(model, type)
@@ -242,7 +256,10 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any, s
         for key in model.model_fields:
             variable = f"KCHAIN_{section}_{key}".upper()
             if variable in environ:
+                unknown.discard(variable)
                 found.append((section, key, environ[variable], variable))
+    if unknown:
+        raise ConfigError(f"{min(unknown)}: there is no such setting; unset the variable")
     return found
 
 

@@ -10,6 +10,7 @@ Names come from outside, so they are checked before they touch the disk.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -78,6 +79,11 @@ class Files:
         self.state_dir, self.output_dir = state_dir, output_dir
         for folder in ("store", "incoming", "staging"):
             (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        output_dir.mkdir(parents=True, exist_ok=True)  # better now than after a whole session
+
+    def has_checkpoints(self) -> bool:
+        """Tell whether any verified checkpoint is kept here."""
+        return any((self.state_dir / "store").iterdir())
 
     def free_bytes(self) -> int:
         """Return the space left where checkpoints are kept."""
@@ -124,7 +130,7 @@ class Files:
             for name in names:
                 target = _inside(ready, name)
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                os.link(_inside(folder, name), target)
+                _link(_inside(folder, name), target)
             for made in (*filter(Path.is_dir, ready.iterdir()), ready):
                 _flush_folder(made)
             ready.rename(final)
@@ -143,7 +149,7 @@ class Files:
         folder = self.state_dir / "staging" / check_name(token)
         folder.mkdir(mode=0o700)
         for name in names:
-            os.link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
+            _link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
         return folder
 
     def deliver(self, manifest_sha256: str) -> None:
@@ -172,6 +178,16 @@ def _inside(folder: Path, name: str) -> Path:
     if len(parts) > 2:
         raise CheckpointError(f"refused file name {name!r}")
     return folder.joinpath(*(check_name(part) for part in parts))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+        _replace_copy(source, target)
 
 
 def _replace_copy(source: Path, target: Path) -> None:

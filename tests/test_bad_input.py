@@ -242,6 +242,55 @@ def spoil(journal, damage):
             db.execute("PRAGMA user_version = 99")
 
 
+def test_an_emptied_journal_beside_checkpoints_is_no_new_chain(kchain, project_folder, point_at):
+    folder = project_folder(name="emptied", extra=QUICK)
+    assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
+    (folder / ".kchain" / "emptied" / "journal.db").unlink()
+
+    for _time in range(2):
+        assert_one_line(kchain("run", env=point_at), 4, "is empty", "restore it from a backup")
+
+
+def test_an_output_folder_that_cannot_be_made_is_said_before_a_session_is_spent(
+    kchain, project_folder, point_at, local_kaggle
+):
+    folder = project_folder(name="no-output", extra=QUICK)
+    (folder / "output").write_text("a file where a folder should be")
+
+    assert_one_line(kchain("run", env=point_at), 2, "output", "can be written")
+    assert "kchain-no-output" not in str(local_kaggle.state()["kernels"])
+
+
+def test_an_accelerator_that_local_kaggle_lacks_is_refused_before_the_push(kchain, project_folder):
+    project_folder(extra='accelerator = "NvidiaTeslaT4"')
+
+    assert_one_line(kchain("run", "--local"), 2, "NvidiaTeslaT4", "KCHAIN_KERNEL_ACCELERATOR=none")
+
+
+def test_damaged_state_of_local_kaggle_is_refused_by_name(kchain, project_folder):
+    folder = project_folder(name="garbled")
+    assert kchain("run", "--local", "--sessions", 1).returncode == 0
+    state = folder / ".kchain" / "local" / "kaggle"
+    (state / "account.json").write_text("{")
+
+    assert_one_line(kchain("tick", "--local"), 2, state, "damaged")
+
+
+def test_a_second_server_on_one_state_names_the_first(kchain, tmp_path):
+    with LocalKaggle(tmp_path / "served") as first:
+        done = kchain("local", "serve", "--port", 7799, "--state", tmp_path / "served")
+
+    assert_one_line(done, 3, first.url, "already")
+
+
+def test_a_template_that_is_not_there_is_said_before_anything_is_bound(
+    kchain, project_folder, tmp_path
+):
+    project_folder(template=tmp_path / "nowhere")
+
+    assert_one_line(kchain("run"), 2, "kernel.template", "notebook.md")
+
+
 def test_a_second_controller_is_told_that_one_is_at_work(kchain, project_folder, point_at):
     folder = project_folder(name="locked")
     state = folder / ".kchain" / "locked"

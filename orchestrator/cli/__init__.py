@@ -55,7 +55,7 @@ class Commands(click.Group):
         except KchainError as error:
             _leave(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _leave("interrupted; run the same command again to go on", 130)
+            _leave("interrupted; run the same command again to go on (a dry run starts anew)", 130)
         except BrokenPipeError:
             sys.exit(0)
         except OSError as error:

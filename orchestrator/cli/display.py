@@ -18,7 +18,7 @@ from rich.status import Status
 from rich.table import Table
 
 from orchestrator.cli import printable
-from orchestrator.machine import Event, Kind, State
+from orchestrator.machine import Event, Kind, Phase, State
 from orchestrator.report import SPANS, Row
 
 PROGRESS_PREFIX = "kchain: "
@@ -156,6 +156,25 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return "going on"
         case _:
             return None
+
+
+def describe_phase(state: State) -> str:
+    """Return in words where a chain stands."""
+    words = {
+        Phase.UNBOUND: "not started",
+        Phase.IDLE: "ready for the next push",
+        Phase.PUSHING: f"about to push session {state.session}",
+        Phase.PUSH_UNKNOWN: f"finding out whether session {state.session} was pushed",
+        Phase.LIVE: f"session {state.session} is on Kaggle",
+        Phase.ENDED: f"fetching what session {state.session} left",
+        Phase.VERIFIED: f"session {state.session}'s checkpoint is here and verified",
+        Phase.PUBLISHING: f"about to publish session {state.session}'s checkpoint",
+        Phase.PUBLISH_UNKNOWN: "finding out whether the checkpoint was published",
+        Phase.PUBLISHED: "waiting until the new dataset version is live",
+        Phase.DONE: f"finished: {state.finish_reason}",
+        Phase.HALTED: "halted",
+    }
+    return words[state.phase]
 
 
 def parse_progress(line: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -12,11 +13,11 @@ from orchestrator.errors import ConfigError
 
 _TEMPLATE = """\
 # kchain: carries this training across Kaggle's sessions.
-# Every key can also be set by a variable, e.g. KCHAIN_CHAIN_SESSIONS=5.
+# Every key but overrides can also be set by a variable, e.g. KCHAIN_CHAIN_SESSIONS=5.
 
 [chain]
 name = "{name}"            # kernel kchain-{name}, dataset kchain-{name}-checkpoints
-sessions = 3               # total of sessions; running again never adds any
+sessions = 3               # total of sessions; --sessions N replaces it for one command
 # max_attempts = 3         # fruitless attempts in a row before the chain halts
 # output = "output"        # where newest checkpoint, best model and history are put
 
@@ -62,7 +63,7 @@ def init(*, directory: str, preset: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(_TEMPLATE.format(name=name, preset=preset), encoding="utf-8")
     config.load(path, {})
-    go_there = "" if directory == "." else f"cd {directory} && "
+    go_there = "" if directory == "." else f"cd {shlex.quote(directory)} && "
     click.echo(f"wrote {path} for chain {name!r}")
     click.echo(f"next: {go_there}kchain doctor, then kchain run --sessions 3")
 

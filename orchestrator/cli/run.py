@@ -18,12 +18,13 @@ import click
 
 from orchestrator import config, contract, engine, kernel, report
 from orchestrator.cli import workplace
-from orchestrator.cli.display import Display, print_json
+from orchestrator.cli.display import Display, describe_phase, print_json
 from orchestrator.cli.workplace import LOCAL_TIMING, Target, Workplace
 from orchestrator.config import Project
 from orchestrator.emulator.server import LocalKaggle
-from orchestrator.errors import ChainError, MissingExtra
+from orchestrator.errors import ChainError, ConfigError, MissingExtra, NotNow
 from orchestrator.kaggle import credentials
+from orchestrator.kaggle.port import Trouble
 from orchestrator.machine import Phase, State
 
 AFTER_LOG_SECONDS = 0.3  # a log that ended means a session that is about to end
@@ -113,7 +114,7 @@ def tick(*, given: str | None, sessions: int | None, local: bool, retry: bool) -
             wake = _tick(place)
             if wake is not None:
                 state = place.journal.state
-                why = state.wait_message or f"session {state.session} is {state.phase.value}"
+                why = state.wait_message or describe_phase(state)
                 display.line(f"not finished: {why}; call again later")
                 sys.exit(3)
             _raise_if_halted(place.journal.state)
@@ -136,8 +137,16 @@ def _until_done(place: Workplace, display: Display) -> None:
     """Tick, and sleep in between; while a session runs, show its log."""
     with contextlib.closing(_Watch(place, display)) as watch:
         while (wake := _tick(place)) is not None:
+            _refuse_ended_local(place)
             watch.wait(wake - place.clock.now())
     display.quiet()
+
+
+def _refuse_ended_local(place: Workplace) -> None:
+    """A local Kaggle that another process kept may end; its address does not come back."""
+    state = place.journal.state
+    if place.target.binding == workplace.LOCAL and state.wait_reason == Trouble.NETWORK:
+        raise NotNow("the local Kaggle has ended; run the same command again to go on")
 
 
 class _Watch:
@@ -199,6 +208,7 @@ def _close(place: Workplace, display: Display, *, as_json: bool) -> None:
         print_json(report.summary(place.project.name, journal.state, planned, journal.events))
     else:
         display.table(report.rows(journal.events))
+        display.line(f"{place.project.name}: {describe_phase(journal.state)}")
         if journal.state.head and place.project.file:
             display.line(f"checkpoints and history are in {place.project.output_dir}")
     _raise_if_halted(journal.state)
@@ -219,15 +229,24 @@ def _chosen(
         yield project, workplace.real_target(project)
         return
     _need_training_packages()
-    project = _with_timing(project)
+    project = _for_local(project)
     state_dir = project.folder / ".kchain" / "local" / "kaggle"
     with workplace.local_target(state_dir) as target:
         yield project, target
 
 
-def _with_timing(project: Project) -> Project:
-    timing = project.settings.timing.model_copy(update=LOCAL_TIMING)
-    settings = project.settings.model_copy(update={"timing": timing})
+def _for_local(project: Project) -> Project:
+    """Return the same project with local Kaggle's pace and this machine's accelerators: none."""
+    if project.settings.kernel.accelerator not in {"auto", "none"}:
+        raise ConfigError(
+            f"local Kaggle has no {project.settings.kernel.accelerator}: set"
+            " KCHAIN_KERNEL_ACCELERATOR=none to run this chain on it"
+        )
+    changes = {
+        "timing": project.settings.timing.model_copy(update=LOCAL_TIMING),
+        "kernel": project.settings.kernel.model_copy(update={"accelerator": "none"}),
+    }
+    settings = project.settings.model_copy(update=changes)
     return Project(settings, project.folder, project.file)
 
 
@@ -240,7 +259,7 @@ def _dry_run(display: Display, given: str | None, sessions: int | None, *, as_js
         flags = {"chain.sessions": project.settings.chain.sessions}
         display.line(_check_real_notebook(project))
     scratch = Path(tempfile.mkdtemp(prefix="kchain-dry-run-"))
-    project = _with_timing(config.rehearsal(scratch, {**flags, **_rehearsal_flags(flags)}))
+    project = _for_local(config.rehearsal(scratch, {**flags, **_rehearsal_flags(flags)}))
     planned = project.settings.chain.sessions
     display.line(f"dry run: {planned} sessions on an embedded local Kaggle, in {scratch}")
     with LocalKaggle(scratch / "kaggle", port=0) as local:
@@ -255,6 +274,10 @@ def _dry_run(display: Display, given: str | None, sessions: int | None, *, as_js
                         f"only {place.journal.state.heads} of {planned} sessions chained;"
                         f" everything is kept in {scratch}"
                     )
+        except KeyboardInterrupt:
+            local.close(kill_sessions=True)
+            shutil.rmtree(scratch)
+            raise
         finally:
             local.close(kill_sessions=True)
     shutil.rmtree(scratch)

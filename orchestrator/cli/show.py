@@ -98,8 +98,12 @@ def _journal(project: Project, *, local: bool) -> Iterator[Journal]:
 
 
 def _describe(project: Project, state: State) -> str:
+    from orchestrator.cli.display import describe_phase  # noqa: PLC0415 - keeps logs quick
+
     planned = project.settings.chain.sessions
-    lines = [f"chain {project.name}: {state.heads} of {planned} sessions done, {_phase(state)}"]
+    lines = [
+        f"chain {project.name}: {state.heads} of {planned} sessions done, {describe_phase(state)}"
+    ]
     if state.head:
         checkpoint = state.head.checkpoint
         lines.append(
@@ -111,21 +115,3 @@ def _describe(project: Project, state: State) -> str:
     if state.phase is Phase.HALTED:
         lines.append(f"halted ({state.halt_code}): {state.halt_message}")
     return "\n".join(lines)
-
-
-def _phase(state: State) -> str:
-    words = {
-        Phase.UNBOUND: "not started",
-        Phase.IDLE: "ready for the next push",
-        Phase.PUSHING: f"about to push session {state.session}",
-        Phase.PUSH_UNKNOWN: f"finding out whether session {state.session} was pushed",
-        Phase.LIVE: f"session {state.session} is on Kaggle",
-        Phase.ENDED: f"fetching what session {state.session} left",
-        Phase.VERIFIED: f"session {state.session}'s checkpoint is here and verified",
-        Phase.PUBLISHING: f"about to publish session {state.session}'s checkpoint",
-        Phase.PUBLISH_UNKNOWN: "finding out whether the checkpoint was published",
-        Phase.PUBLISHED: "waiting until the new dataset version is live",
-        Phase.DONE: f"finished: {state.finish_reason}",
-        Phase.HALTED: "halted",
-    }
-    return words[state.phase]

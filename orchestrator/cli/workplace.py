@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from orchestrator import config
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
-from orchestrator.emulator.server import LocalKaggle, PortTaken, StateLocked
+from orchestrator.emulator.server import LocalKaggle, PortTaken, StateLocked, StateUnreadable
 from orchestrator.emulator.server import Settings as LocalSettings
-from orchestrator.errors import ConfigError, NotNow
+from orchestrator.errors import ConfigError, JournalError, NotNow
 from orchestrator.files import Files
 from orchestrator.journal import Journal
 from orchestrator.kaggle import credentials
@@ -87,8 +87,15 @@ def open_local(state_dir: Path, port: int = 0) -> Iterator[tuple[str, str]]:
     except PortTaken as error:
         raise ConfigError(error.strerror or str(error)) from error
     except StateLocked:
-        yield _running_local(state_dir)
+        url, token = _running_local(state_dir)
+        if port:
+            raise NotNow(f"a local Kaggle listens on {url} already, with this state") from None
+        yield url, token
         return
+    except (StateUnreadable, ValueError) as error:
+        raise ConfigError(
+            f"the local Kaggle's state in {state_dir} is damaged ({error}); move that folder away"
+        ) from error
     with local:
         yield local.url, local.token
 
@@ -120,9 +127,19 @@ def opened(
             Journal(state_dir / "journal.db", project.name, clock, on_event=on_event)
         )
         files = Files(state_dir, project.output_dir)
+        _refuse_lost_journal(journal, files)
         kaggle = stack.enter_context(KaggleApi(target.endpoint, target.credential))
         check_credential(kaggle, target)
         yield Workplace(project, target, journal, kaggle, files, clock, random.SystemRandom())
+
+
+def _refuse_lost_journal(journal: Journal, files: Files) -> None:
+    """Verified checkpoints without a journal: it was lost, and a new one knows nothing."""
+    if not journal.events and files.has_checkpoints():
+        raise JournalError(
+            f"the journal {journal.path} is empty, yet {files.state_dir} holds its checkpoints:"
+            " restore it from a backup, or give a new chain its own name"
+        )
 
 
 def check_credential(kaggle: KaggleApi, target: Target) -> str:

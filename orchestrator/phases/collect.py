@@ -181,7 +181,7 @@ def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, Output
     if not listed and not context.is_settled(push.ended_at):
         return False  # nothing at all is more often "not yet" than "lost"
     gap = context.settings.timing.read_gap_seconds
-    return context.clock.now() - (push.listed_at or 0.0) >= gap
+    return abs(context.clock.now() - (push.listed_at or 0.0)) >= gap
 
 
 def _without_checkpoint(push: Push, verdict: Mapping[str, Any] | None) -> CheckpointError:

@@ -101,11 +101,12 @@ class Context:
     def is_settled(self, sent_at: float | None, patience: float = 1.0) -> bool:
         """Tell whether what was sent must be visible by now, if it ever will be."""
         passed = self.clock.now() - (sent_at or 0.0)
-        return passed >= patience * self.settings.timing.settle_seconds
+        window = patience * self.settings.timing.settle_seconds
+        return abs(passed) >= window  # sent in the far future: the clock was set back since
 
     def absent(self, kind: Kind) -> Wake:
         """Record one more agreeing read that did not find what was sent; wait for the next."""
         gap = self.settings.timing.read_gap_seconds
-        if self.clock.now() - self.state.absent_at >= gap:
+        if abs(self.clock.now() - self.state.absent_at) >= gap:
             self.journal.append(kind)
         return self.clock.now() + gap

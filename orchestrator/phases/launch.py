@@ -211,7 +211,8 @@ def _kernel_is_ours(context: Context) -> Stop | None:
         context.halt(
             "foreign_kernel_version",
             f"kernel {slug} stands at version {info.current_version}, this journal knows"
-            f" {known}: somebody else pushed. If that is well, run with --retry to push on top",
+            f" {known}: somebody else pushed, or this journal is not the chain's own. Only if that"
+            " is well, run with --retry to push on top",
             kernel_version=info.current_version,
         )
         return Stop(None)

@@ -272,9 +272,20 @@ def test_a_bad_flag_is_named_instead_of_the_variable(complaint):
 
 
 def test_other_variables_are_none_of_our_business(load):
-    environ = {"KCHAIN_CHAIN_COLOUR": "red", "CHAIN_SESSIONS": "9", "KCHAIN_SESSIONS": "9"}
+    environ = {"KCHAIN_INPUT_DIR": "/in", "CHAIN_SESSIONS": "9", "KCHAIN_SESSIONS": "9"}
 
     assert load(environ=environ).settings.chain.sessions == 3
+
+
+def test_a_variable_that_begins_like_a_setting_and_is_none_is_named(load):
+    with pytest.raises(ConfigError, match="KCHAIN_CHAIN_SESSION: there is no such setting"):
+        load(environ={"KCHAIN_CHAIN_SESSION": "9"})
+
+
+@pytest.mark.parametrize("name", ["local", "kaggle"])
+def test_a_chain_cannot_take_the_name_of_a_folder_of_local_kaggle(load, name):
+    with pytest.raises(ConfigError, match="taken by local Kaggle"):
+        load(environ={"KCHAIN_CHAIN_NAME": name})
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,6 @@ def test_staging_what_is_not_in_the_store_fails(files, stored):
 def test_a_delivery_replaces_whole_files_by_renaming(files, stored):
     stored({"best_model.pt": b"new", "final_model/config.json": b"{}"})
     target = files.output_dir / "best_model.pt"
-    files.output_dir.mkdir()
     target.write_bytes(b"old")
     reader = target.open("rb")
     before = os.fstat(reader.fileno()).st_ino
@@ -344,7 +343,6 @@ def test_a_delivery_does_not_follow_a_symlink_at_its_target(files, stored, tmp_p
     stored({"a.pt": b"new"})
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
-    files.output_dir.mkdir()
     (files.output_dir / "a.pt").symlink_to(precious)
     (files.output_dir / ".a.pt.part").symlink_to(precious)
 
@@ -373,7 +371,6 @@ def test_a_delivery_leaves_alone_what_is_not_its_own(files, stored):
         "checkpoint_epoch1_step10.pt": b"of another chain",
         "notes.txt": b"mine",
     }
-    files.output_dir.mkdir()
     for name, content in own.items():
         (files.output_dir / name).write_bytes(content)
     (files.output_dir / "checkpoint_epoch9_step9.pt").mkdir()
