@@ -24,7 +24,7 @@ from orchestrator.config import Project
 from orchestrator.emulator.server import LocalKaggle
 from orchestrator.errors import ChainError, ConfigError, MissingExtra, NotNow
 from orchestrator.kaggle import credentials
-from orchestrator.kaggle.port import Trouble
+from orchestrator.kaggle.port import Trouble, Unreadable
 from orchestrator.machine import Phase, State
 
 AFTER_LOG_SECONDS = 0.3  # a log that ended means a session that is about to end
@@ -145,7 +145,10 @@ def _until_done(place: Workplace, display: Display) -> None:
 def _refuse_ended_local(place: Workplace) -> None:
     """A local Kaggle that another process kept may end; its address does not come back."""
     state = place.journal.state
-    if place.target.binding == workplace.LOCAL and state.wait_reason == Trouble.NETWORK:
+    if place.target.binding != workplace.LOCAL or state.wait_reason != Trouble.NETWORK:
+        return
+    # The journal may still tell of a trouble that is over: ask before believing it.
+    if isinstance(place.kaggle.quota(), Unreadable):
         raise NotNow("the local Kaggle has ended; run the same command again to go on")
 
 
