@@ -15,12 +15,21 @@ import zipfile
 from pathlib import Path
 
 from parameters import Parameters
-from session import CONTRACT, Refusal, sha256_file, write_atomically, write_flushed
+from session import (
+    CONTRACT,
+    Refusal,
+    copy_flushed,
+    flush_folder,
+    sha256_file,
+    write_atomically,
+    write_flushed,
+)
 
 MANIFEST = "manifest.json"
 BEST = "best_model.pt"
 HISTORY = "training_history.json"
 POINTER = "latest_checkpoint.txt"
+GUIDE_KEYS = {"epoch", "step", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict"}
 ARCHIVE_ROOT = "archive"  # torch's name for the folder inside a .pt, which is a zip
 
 
@@ -63,23 +72,31 @@ def read_archive(place: Path) -> bytes:
     return packed.getvalue()
 
 
-def open_checkpoint(place: Path, *, glance: bool = False) -> dict:
-    """The training state in a .pt, tensors on the CPU; code in the file is never run.
-
-    At a glance a file's tensors stay on the disk: a foreign model may have any size.
-    """
+def open_checkpoint(place: Path) -> dict:
+    """The training state in a .pt, tensors mapped from the disk; code in the file is never run."""
     import torch  # noqa: PLC0415 - takes two seconds, and only opening and saving need it
 
-    lazy = glance and place.is_file()
-    source = place if lazy else io.BytesIO(read_archive(place))
+    mapped = place.is_file()
+    source = place if mapped else io.BytesIO(read_archive(place))
+    harmless = [torch.torch_version.TorchVersion]  # a str; the guide's multi-GPU notebook stores it
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True, mmap=lazy)
+        with torch.serialization.safe_globals(harmless):
+            state = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         detail = f"not a checkpoint that can be opened safely: {error}".partition("\n")[0]
         raise Refusal("parent_mismatch", detail) from error
-    if not isinstance(state, dict) or state.get("contract") != CONTRACT:
-        raise Refusal("parent_mismatch", "not a checkpoint of this template: it has no contract 1")
+    if not is_ours(state) and not is_guides(state):
+        raise Refusal("parent_mismatch", "neither this template's nor the guide's own format")
     return state
+
+
+def is_ours(state) -> bool:
+    return isinstance(state, dict) and state.get("contract") == CONTRACT
+
+
+def is_guides(state) -> bool:
+    """Whether one of the guide's notebooks wrote it: a training loop with a scheduler object."""
+    return isinstance(state, dict) and state.keys() >= GUIDE_KEYS
 
 
 class CheckpointFolder:
@@ -100,49 +117,49 @@ class CheckpointFolder:
 
     def carry_best(self, place: Path, entry: dict) -> None:
         """Copy a predecessor's best model, so that the next dataset version has it too."""
-        data = read_archive(place)
-        write_atomically(self.folder / BEST, data)
-        self.entries[BEST] = {**entry, **_describe_archive(data)}
+        write_atomically(self.folder / BEST, read_archive(place))
+        self.entries[BEST] = {**entry, **_describe_archive(self.folder / BEST)}
 
     def save(self, state: dict, *, best: bool, final: list[dict] | None = None) -> dict:
         """Save one state so that a kill at any moment leaves this manifest or the one before.
 
         `best` makes it the best model as well. `final` lists the exported model's files; it is
         given once, when training is complete. Returns the checkpoint's entry in the manifest.
+
+        Raises:
+            OSError: it could not be written; manifest and older checkpoints are as they were.
         """
         import torch  # noqa: PLC0415
 
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
         name = f"checkpoint_epoch{state['epoch']}_step{state['step']}.pt"
-        history = json.dumps(state["history"]).encode()
-        written = {name: data, HISTORY: history, POINTER: f"{name}\n".encode()}
-        if best:
-            written[BEST] = data
-        self._replace(written)
-        facts = {key: state[key] for key in ("epoch", "step", "train_loss", "val_loss")}
-        facts.update(_describe_archive(data), created_at=state["created_at"])
+        small = {HISTORY: json.dumps(state["history"]).encode(), POINTER: f"{name}\n".encode()}
+        names = [name, *small, *([BEST] if best else [])]
+        temporary = {name: self.folder / f"{name}.tmp" for name in names}
+        try:
+            with temporary[name].open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            facts = {key: state[key] for key in ("epoch", "step", "train_loss", "val_loss")}
+            facts.update(_describe_archive(temporary[name]), created_at=state["created_at"])
+            if best:
+                copy_flushed(temporary[name], temporary[BEST])
+            for file, data in small.items():
+                write_flushed(temporary[file], data)
+            for file in names:
+                temporary[file].replace(self.folder / file)
+        finally:  # a full disk must not stay full of halves
+            for path in temporary.values():
+                path.unlink(missing_ok=True)
+        flush_folder(self.folder)
         self.entries[name] = {"name": name, "kind": "checkpoint", **facts}
         if best:
             self.entries[BEST] = {"name": BEST, "kind": "best", **facts}
         for file, kind in ((HISTORY, "history"), (POINTER, "pointer")):
-            described = {**_describe(written[file]), "created_at": time.time()}
+            described = {**_describe(small[file]), "created_at": time.time()}
             self.entries[file] = {"name": file, "kind": kind, **described}
         self._commit(name, final or [])
         return self.entries[name]
-
-    def _replace(self, written: dict[str, bytes]) -> None:
-        temporary = {name: self.folder / f"{name}.tmp" for name in written}
-        try:
-            for name, data in written.items():
-                write_flushed(temporary[name], data)
-            for name in written:
-                temporary[name].replace(self.folder / name)
-        finally:  # a full disk must not stay full of halves
-            for path in temporary.values():
-                path.unlink(missing_ok=True)
-        _flush_folder(self.folder)
 
     def _commit(self, latest: str, final: list[dict]) -> None:
         """Replace the manifest, and only when that is durable delete what it no longer lists."""
@@ -166,7 +183,7 @@ class CheckpointFolder:
             "publish": [name for name in publish if name in self.entries],
         }
         write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
-        _flush_folder(self.folder)
+        flush_folder(self.folder)
         for entry in superseded:
             (self.folder / entry["name"]).unlink(missing_ok=True)
 
@@ -189,20 +206,16 @@ def _describe(data: bytes) -> dict:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _describe_archive(data: bytes) -> dict:
-    """Size and hash of a .pt, and of its members below the root, in case Kaggle unpacks it."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [
-            {"path": name.partition("/")[2], **_describe(archive.read(name))}
-            for name in archive.namelist()
-        ]
-    return {**_describe(data), "members": members}
+def _describe_archive(path: Path) -> dict:
+    """Size and hash of a .pt, and of its members below the root, in case Kaggle unpacks it.
 
-
-def _flush_folder(folder: Path) -> None:
-    """Make the renames in a folder durable, not only the bytes they lead to."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Read back from the file, and every member against the checksum that torch wrote beside it.
+    """
+    members = []
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                sha256 = hashlib.file_digest(member, "sha256").hexdigest()
+            inner = info.filename.partition("/")[2]
+            members.append({"path": inner, "bytes": info.file_size, "sha256": sha256})
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path), "members": members}

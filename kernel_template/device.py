@@ -1,12 +1,27 @@
-"""The machine under the training: devices, precision, versions, random number generators."""
+"""The machine under the training: processes, devices, precision, versions, random numbers."""
 
+import os
 import platform
 import random
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+
+THREADS = 2  # on the CPU, all processes together; fixed: another number gives other last bits
+
+
+def join_processes(*, cuda: bool) -> tuple[int, int]:
+    """This process's rank and how many there are: torchrun says both, without it there is one."""
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        if cuda:
+            torch.cuda.set_device(rank)  # one machine: the rank is the GPU's number
+        backend = "nccl" if cuda else "gloo"
+        torch.distributed.init_process_group(backend, timeout=timedelta(minutes=10))
+    return rank, processes
 
 
 def choose_precision(wanted: str, *, cuda: bool) -> str:
@@ -51,3 +66,16 @@ def device_names(*, cuda: bool) -> list[str]:
 def software_versions() -> dict[str, str]:
     packages = {name: version(name) for name in ("torch", "numpy", "tokenizers", "datasets")}
     return {"python": platform.python_version(), **packages, "cuda": str(torch.version.cuda)}
+
+
+def read_fingerprint(device: torch.device, **choices) -> dict:
+    """What the last bits depend on: equal fingerprints compute equal bits from equal states."""
+    cuda = device.type == "cuda"
+    return {
+        "torch": str(torch.__version__),
+        "cuda": str(torch.version.cuda),
+        "device": device_names(cuda=cuda)[0],
+        "vector": "cuda" if cuda else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        **choices,
+    }

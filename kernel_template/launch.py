@@ -1,8 +1,9 @@
-"""The launcher: checks what a session was given, starts the trainer, and says how it ended.
+"""The launcher: checks what a session was given, prepares the data, starts the training, and says
+how it ended.
 
-Standard library only, and it never touches CUDA: the trainer (later: one process per GPU) must be
-the first to do so. Whatever happens to the trainer, session.json says why the session ended, and
-the exit status is 0; anything else means that not even that was possible.
+Standard library only, and it never touches CUDA: the training processes, one for each GPU, must be
+the first to do so. Whatever happens to them, session.json says why the session ended, and the exit
+status is 0; anything else means that not even that was possible.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -29,6 +31,7 @@ for index in range(torch.cuda.device_count()):
     names.append(torch.cuda.get_device_name(index))
 print(json.dumps(names))
 """
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
 ERROR_WORDS = {  # how Python and PyTorch spell what has a reason of its own in the verdict
     "OutOfMemoryError": "out_of_memory",
     "MemoryError": "out_of_memory",
@@ -46,22 +49,30 @@ def main() -> int:
     try:
         parameters = parse_parameters(raw)
         find_promised(paths, parameters)  # again by the trainer; here before torch is imported
-        check_accelerator(parameters.accelerator)
+        processes = count_processes(parameters, check_accelerator(parameters.accelerator))
     except Refusal as refusal:
         print(f"refused ({refusal.reason}): {refusal.detail}")
         session.finish(refusal)
         return 0
-    death = run_trainer(make_environment(parameters, started_at))
-    verdict = json.loads(paths.verdict.read_text(encoding="utf-8"))
-    if verdict["outcome"] == "running":  # the trainer could not say how it ended
-        Session(raw, paths, started_at, since="idle").finish(death)
+    with tempfile.TemporaryDirectory(prefix="kchain-data-") as folder:
+        environment = make_environment(parameters, started_at, folder)
+        training = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes > 1 else []
+        for command in (["corpus.py"], [*training, "train.py"]):
+            death = run_child(command, environment)
+            verdict = json.loads(paths.verdict.read_text(encoding="utf-8"))
+            if verdict["outcome"] != "running":
+                return 0
+            if death is not None or command[-1] == "train.py":  # it could not say how it ended
+                last = death or Ending("failed", "exception", "the training ended without a word")
+                Session(raw, paths, started_at, since="idle").finish(last)
+                return 0
     return 0
 
 
-def check_accelerator(expected: dict) -> None:
-    """Refuse a machine without the expected GPUs, or with GPUs that cannot compute."""
+def check_accelerator(expected: dict) -> list[str]:
+    """Names of the GPUs; refused if expected ones are missing, others, or cannot compute."""
     if expected["kind"] == "none":
-        return
+        return []
     command = [sys.executable, "-c", PROBE]
     try:
         probe = subprocess.run(
@@ -74,16 +85,39 @@ def check_accelerator(expected: dict) -> None:
         raise Refusal("accelerator_mismatch", f"a GPU cannot compute: {last_line(probe.stderr)}")
     names = json.loads(last_line(probe.stdout))
     print(f"GPUs: {', '.join(names) or 'none'}")
-    if len(names) < max(1, expected["count"]):
-        detail = f"{expected['count']} GPUs were expected, {len(names)} are here"
+    refuse_other_gpus(expected, names)
+    return names
+
+
+def refuse_other_gpus(expected: dict, names: list[str]) -> None:
+    word, count = expected.get("name", ""), max(1, expected["count"])
+    if sum(word in name for name in names) < count:
+        here = ", ".join(names) or "none; in the notebook's settings the accelerator may be off"
+        detail = f"expected {count} x {word or 'GPU'}, here: {here}"
         raise Refusal("accelerator_mismatch", detail)
 
 
-def make_environment(parameters: Parameters, started_at: float) -> dict[str, str]:
+def count_processes(parameters: Parameters, gpus: list[str]) -> int:
+    """One for each expected GPU; on the CPU one, or KCHAIN_PROCESSES."""
+    count = int(os.environ.get("KCHAIN_PROCESSES", "1"))
+    if gpus:
+        count = max(1, parameters.accelerator["count"])
+    if parameters.settings.accumulation % count:
+        detail = f"accumulation is {parameters.settings.accumulation}, no multiple of {count}"
+        raise Refusal("config_mismatch", f"{detail} devices, which share a step's micro-batches")
+    return count
+
+
+def make_environment(parameters: Parameters, started_at: float, data_dir: str) -> dict[str, str]:
     environment = {
         **os.environ,
         "KCHAIN_SESSION_STARTED_AT": repr(started_at),
+        "KCHAIN_DATA_DIR": data_dir,
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads made steps 3x slower on two busy cores
+        # glibc gives large blocks back to the system and gets them again, page by page, at every
+        # step: that was half of a step's time on the CPU.
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**40),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # thousands of lines in Kaggle's log
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -93,10 +127,11 @@ def make_environment(parameters: Parameters, started_at: float) -> dict[str, str
     return environment
 
 
-def run_trainer(environment: dict[str, str]) -> Ending:
-    """Run train.py with its output passed on line by line; returns what its death looked like."""
-    trainer = subprocess.Popen(
-        [sys.executable, "-u", str(CODE_DIR / "train.py")],  # DDP: torchrun goes here
+def run_child(command: list[str], environment: dict[str, str]) -> Ending | None:
+    """Run one of our programs, its output passed on line by line; returns what its death was."""
+    *runner, program = command
+    child = subprocess.Popen(
+        [sys.executable, "-u", *runner, str(CODE_DIR / program)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -108,19 +143,20 @@ def run_trainer(environment: dict[str, str]) -> Ending:
 
     def forward(number, _frame):
         told.append(number)
-        trainer.send_signal(number)
+        child.send_signal(number)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
     tail = deque(maxlen=20)
-    for line in trainer.stdout:
+    for line in child.stdout:
         print(line, end="", flush=True)
         tail.append(line)
-    return explain_death(trainer.wait(), "".join(tail), told)
+    status = child.wait()
+    return explain_death(status, "".join(tail), told) if status != 0 else None
 
 
 def explain_death(status: int, output: str, told: list[int]) -> Ending:
-    """The verdict for a trainer that wrote none, from its exit status and its last lines."""
+    """The verdict for a program that wrote none, from its exit status and its last lines."""
     last = last_line(output)
     if told and (status == -told[0] or last.startswith("KeyboardInterrupt")):
         name = signal.Signals(told[0]).name

@@ -1,20 +1,19 @@
-"""The model: a GPT-2 of our own in one page, and its export to Hugging Face's format.
+"""The model: a GPT-2 of our own in one page, and its loss over a large vocabulary.
 
 Written by hand rather than imported: transformers takes three seconds to import and changes between
-two Kaggle images, while a chain that lasts weeks needs the same mathematics throughout. Only the
-export of a finished model goes through transformers.
-The names of the parts are GPT-2's (wte, wpe, h, ln_1, attn, ...), so that export is a renaming.
+two Kaggle images, while a chain that lasts weeks needs the same mathematics throughout.
+The names of the parts are GPT-2's (wte, wpe, h, ln_1, attn, ...), so that Hugging Face's format is
+a renaming (hugging_face.py).
 """
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 VOCAB_MULTIPLE = 64  # rows of the embedding are padded to this: 50257 becomes 50304 (tensor cores)
+LOSS_ROWS = 512  # tokens whose logits exist at one time: 103 MB of them in fp32 at 50304 words
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class ModelConfig:
     block_tokens: int  # longest sequence, in tokens
     vocab_size: int
     dropout: float
+    attention_dropout: float = 0.0
 
     @property
     def padded_vocab_size(self) -> int:
@@ -35,21 +35,24 @@ class ModelConfig:
 
 
 class Attention(nn.Module):
-    """Causal self-attention; dropout is on its output alone, never on the attention weights.
+    """Causal self-attention.
 
-    Dropout inside attention would force PyTorch onto its slow path (1.2x slower measured on CPU).
+    Dropout on the attention weights forces PyTorch's CPU kernel onto its slow path, so that it is
+    off by default; dropout on the output is the block's.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.n_head = config.n_head
+        self.dropout = config.attention_dropout
         self.c_attn = nn.Linear(config.d_model, 3 * config.d_model)
         self.c_proj = nn.Linear(config.d_model, config.d_model)
 
     def forward(self, x):  # (B, T, C) -> (B, T, C)
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, heads, T, C / heads)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -111,20 +114,73 @@ class GPT(nn.Module):
             x = block(x)
         return self.ln_f(x)
 
-    def forward(self, tokens):
-        """Logits over the tokenizer's vocabulary, padded rows cut: (B, T) -> (B, T, vocab_size)."""
-        return F.linear(self.hidden(tokens), self.wte.weight)[..., : self.config.vocab_size]
+    def forward(self, tokens, targets=None):
+        """Logits (B, T, vocab_size) of tokens (B, T), padded rows cut.
+
+        With targets (B, T): their mean cross-entropy in nats instead, a scalar in float32.
+        """
+        hidden = self.hidden(tokens)
+        if targets is None:
+            return F.linear(hidden, self.wte.weight)[..., : self.config.vocab_size]
+        total = TiedCrossEntropy.apply(
+            hidden.flatten(0, 1), self.wte.weight, targets.flatten(), self.config.vocab_size
+        )
+        return total / targets.numel()
 
 
-def loss(model: GPT, tokens, targets, reduction: str = "mean"):
-    """Cross-entropy in nats of (B, T) targets; "mean" over tokens, or "sum".
+class TiedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of a tied head, in pieces of LOSS_ROWS tokens, gradients in the forward.
 
-    The place for a chunked form: at B=16, T=512 and 50257 words the logits alone take 1.6 GB.
+    All logits of one micro-batch of 16 x 512 tokens would take 1.6 GB, and their gradient as much
+    again. Here one piece at a time is multiplied, turned into its gradient in place of its
+    probabilities, and multiplied back, so that nothing is computed twice. (The method is Cut Your
+    Losses' and Liger Kernel's, in plain PyTorch.)
+
+    The gradients are kept without the factor that the backward pass brings: in float16 a
+    probability below 6e-8 becomes zero, and what a loss scale adds comes after that.
     """
-    logits = model(tokens).float()
-    return F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction
-    )
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, vocab_size):
+        """hidden (N, C), weight (V padded, C), targets (N): a scalar in float32."""
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        with torch.autocast(kind, enabled=False):
+            rows, words = hidden.to(dtype), weight.to(dtype)
+            learns = ctx.needs_input_grad[0]
+            if learns:
+                grad_hidden = torch.empty_like(rows)
+                grad_weight = torch.zeros_like(weight)
+            total = torch.zeros((), device=hidden.device)
+            pieces = torch.empty(
+                (min(LOSS_ROWS, len(rows)), len(words)), dtype=dtype, device=hidden.device
+            )
+            for first in range(0, len(rows), LOSS_ROWS):
+                here = slice(first, first + LOSS_ROWS)
+                x, y = rows[here], targets[here, None]
+                logits = torch.mm(x, words.T, out=pieces[: len(x)])
+                logits[:, vocab_size:] = -torch.inf
+                top = logits.amax(1, keepdim=True).float()
+                at_target = logits.gather(1, y).float()
+                p = torch.softmax(logits, 1, dtype=torch.float32)
+                # The largest probability is 1 / sum(exp(logits - top)): log-sum-exp without a pass.
+                total += (top - p.amax(1, keepdim=True).log() - at_target).sum()
+                if learns:
+                    p[torch.arange(len(x), device=p.device), y[:, 0]] -= 1  # the logits' gradient
+                    p = p.to(dtype)
+                    torch.mm(p, words, out=grad_hidden[here])
+                    if dtype == grad_weight.dtype:
+                        grad_weight.addmm_(p.T, x)
+                    else:
+                        grad_weight += p.T @ x  # pieces add up in float32
+        if learns:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grad, grad_weight * grad, None, None
 
 
 def count_parameters(model: GPT) -> int:
@@ -145,63 +201,3 @@ def make_optimizer(model: GPT, learning_rate: float, weight_decay: float) -> tor
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-@torch.no_grad()
-def export(model: GPT, tokenizer, end_of_text: int, folder: Path) -> None:
-    """Write the model and its tokenizer in Hugging Face's format, complete or not at all.
-
-    Goes through transformers, so that AutoModelForCausalLM and AutoTokenizer open the folder.
-    """
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - three seconds, last session
-
-    unfinished = folder.with_name(f"{folder.name}.tmp")
-    for stale in (unfinished, folder):
-        if stale.exists():
-            shutil.rmtree(stale)
-    exported = to_hugging_face(model, end_of_text)
-    exported.save_pretrained(unfinished)
-    # The guide's file name; save_pretrained itself writes model.safetensors only.
-    torch.save(exported.state_dict(), unfinished / "pytorch_model.bin")
-    word = tokenizer.id_to_token(end_of_text)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=model.config.block_tokens,
-        bos_token=word,
-        eos_token=word,
-        unk_token=word,
-    ).save_pretrained(unfinished)
-    unfinished.replace(folder)
-
-
-def to_hugging_face(model: GPT, end_of_text: int):
-    """Return the same model as a GPT2LMHeadModel on the CPU, in float32.
-
-    Padded rows of the embedding are cut, and linear layers transposed: GPT-2 stores them as
-    (inputs, outputs).
-    """
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415 - as above
-
-    config = model.config
-    exported = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size,
-            n_positions=config.block_tokens,
-            n_embd=config.d_model,
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            embd_pdrop=config.dropout,
-            resid_pdrop=config.dropout,
-            attn_pdrop=0.0,
-            bos_token_id=end_of_text,
-            eos_token_id=end_of_text,
-        )
-    )
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        kept = tensor[: config.vocab_size] if name == "wte.weight" else tensor
-        is_linear = name.startswith("h.") and tensor.dim() == 2
-        weights[f"transformer.{name}"] = (kept.T if is_linear else kept).float().cpu()
-    weights["lm_head.weight"] = weights["transformer.wte.weight"]
-    exported.load_state_dict(weights)
-    return exported

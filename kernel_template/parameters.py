@@ -20,14 +20,27 @@ PATTERNS = {
     "sha256": r"[0-9a-f]{64}",
     "manifest_sha256": r"[0-9a-f]{64}",
 }
-MAY_BE_ZERO = ("dropout", "min_learning_rate", "warmup_steps", "weight_decay", "seed")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MAY_BE_ZERO = (
+    "dropout",
+    "attention_dropout",
+    "min_learning_rate",
+    "warmup_steps",
+    "weight_decay",
+    "seed",
+)
+WORDS = {  # the settings that are one of a few words
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "exact": ("bitwise", "state"),
+}
 MAY_CHANGE = (  # between sessions; every other setting would bend the curve
     "steps_per_session",
     "checkpoint_steps",
     "checkpoint_seconds",
     "keep_checkpoints",
     "precision",  # "auto" is another one on another accelerator
+    "exact",
+    "batch_size",  # these two only together: their product is one step
+    "accumulation",
 )
 
 # Without a controller: the rehearsal from its first step to its last, in one session on the CPU.
@@ -53,6 +66,7 @@ class Settings:
     n_head: int
     d_model: int
     dropout: float
+    attention_dropout: float  # on the attention weights; above 0 costs speed
     block_tokens: int  # sequence length
     vocab_size: int  # the tokenizer's, before padding
     batch_size: int  # blocks in one micro-batch
@@ -72,7 +86,8 @@ class Settings:
     evaluation_steps: int
     evaluation_blocks: int  # how many validation blocks; always the first ones
     precision: str
-    corpus: dict  # where the text comes from, see data.py
+    exact: str  # "bitwise": repeatable kernels even where they are slower; "state": the fastest
+    corpus: dict  # where the text comes from, see corpus.py
     tokenizer: dict
 
 
@@ -89,7 +104,7 @@ class Parameters:
     sessions_planned: int
     preset: str
     settings: Settings
-    accelerator: dict  # kind ("none" or "gpu"), count
+    accelerator: dict  # kind ("none" or "gpu"), count, and the name expected of each
 
 
 def read_parameters(paths: Paths) -> dict:
@@ -152,7 +167,8 @@ def merge_settings(preset: str, overrides: dict) -> Settings:
         _require(key in kinds, f"no setting {key!r} in preset {preset!r}")
         _require(_is_meant(key, value, kinds[key]), f"{key} cannot be {value!r}")
     settings = Settings(**{**presets[preset], **overrides})
-    _require(settings.dropout < 1, "dropout must be below 1")
+    for key in ("dropout", "attention_dropout"):
+        _require(getattr(settings, key) < 1, f"{key} must be below 1")
     _require(settings.keep_checkpoints >= 2, "keep_checkpoints: the newest may be torn, keep 2")
     _require(settings.vocab_size <= 65_536, "vocab_size must fit into 16 bits")
     _require(settings.d_model % settings.n_head == 0, "n_head must divide d_model")
@@ -167,13 +183,16 @@ def refuse_other_settings(settings: Settings, stored: dict) -> None:
         for key in wanted
         if key not in MAY_CHANGE and wanted[key] != stored.get(key)
     ]
+    blocks = settings.batch_size * settings.accumulation
+    if blocks != (before := stored["batch_size"] * stored["accumulation"]):
+        changed.append(f"batch_size x accumulation is {blocks}, in the checkpoint {before}")
     if changed:
         raise Refusal("config_mismatch", "; ".join(changed))
 
 
 def _is_meant(key: str, value, kind) -> bool:
     if kind is str:
-        return value in PRECISIONS
+        return value in WORDS[key]
     if value is None:
         return key == "steps_per_session"
     if key in MAY_BE_ZERO and value == 0 and not isinstance(value, bool):

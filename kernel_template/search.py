@@ -7,6 +7,7 @@ Standard library only, except where checkpoints attached by hand have to be open
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from checkpoint import (
@@ -16,6 +17,7 @@ from checkpoint import (
     CheckpointFolder,
     find_entry,
     is_intact,
+    is_ours,
     open_checkpoint,
     read_archive,
     read_manifest,
@@ -100,7 +102,13 @@ def find_own(paths: Paths, parameters: Parameters) -> Found | None:
         place = locate(listing, entry)
         if place is not None:
             return Found("own", entry, place, manifest, listing)
-    return None
+        print(
+            f"  Damaged: {entry['name']} is not what the manifest lists; an older one is looked for"
+        )
+    if parameters.parent is not None:
+        return None  # the parent is still there
+    detail = f"none of this session's {len(entries)} checkpoints in {paths.checkpoints} is intact"
+    raise Refusal("parent_mismatch", f"{detail}; remove that folder to start from scratch")
 
 
 def find_parent(folder: Path, parameters: Parameters) -> Found:
@@ -143,12 +151,13 @@ def choose_attached(places: list[Path], listing: Listing) -> Found:
     for place in places:
         name, folder = _name_of(place), _original(place).parent
         try:
-            state = open_checkpoint(place, glance=True)
+            state = open_checkpoint(place)
         except Refusal as refusal:
             print(f"  Ignored: {name} in {folder.name}/ ({refusal.detail})")
             continue
-        print(f"  Found: {name} in {folder.name}/ (step {state['step']})")
-        rank = (state["created_at"], state["step"], "checkpoint" in name.lower())
+        form = "" if is_ours(state) else ", in the format of the guide's notebooks"
+        print(f"  Found: {name} in {folder.name}/ (step {state['step']}{form})")
+        rank = (stored_time(state), state["step"], "checkpoint" in name.lower())
         ranked.append((rank, place))
     if not ranked:
         detail = f"{len(places)} .pt files are attached and none can be continued; detach them"
@@ -158,6 +167,17 @@ def choose_attached(places: list[Path], listing: Listing) -> Found:
     entry = {"name": _name_of(place), "step": step, "sha256": sha256}
     manifest = read_manifest(_original(place).parent / MANIFEST)
     return Found("attached", entry, place, manifest, listing)
+
+
+def stored_time(state: dict) -> float:
+    """When a checkpoint was made, in Unix seconds: ours say so, the guide's in one of two forms."""
+    stamp = state["created_at"] if is_ours(state) else state.get("timestamp")
+    if isinstance(stamp, str):
+        try:
+            return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return 0.0
+    return float(stamp or 0.0)
 
 
 def _name_of(place: Path) -> str:
@@ -194,7 +214,11 @@ def report() -> None:
         print(f"The session will be refused ({refusal.reason}): {refusal.detail}")
         return
     if found is None:
-        print("None found: this chain begins at step 0.")
+        print(
+            "No checkpoint found: the training starts from scratch, at step 0. If there should be "
+            "one: attach its dataset (Add Input); the file must end in .pt and have "
+            '"checkpoint" or "model" in its name.'
+        )
         return
     name, origin = found.entry["name"], _original(found.place).parent
     if found.origin != "attached":  # those were printed one by one

@@ -9,7 +9,9 @@ import math
 import os
 import platform
 import re
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +94,22 @@ def write_flushed(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def copy_flushed(source: Path, target: Path) -> None:
+    """Copy a file whose bytes are on the disk when this returns."""
+    shutil.copyfile(source, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the renames in a folder durable, not only the bytes they lead to."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by one rename: a reader sees all of the old bytes or all of the new."""
     temporary = path.with_name(path.name + ".tmp")
@@ -109,11 +127,21 @@ class Session:
 
     The verdict on disk also carries the clock from the launcher to the trainer and back, and over
     a restart: a process that finds one with its own token goes on counting from there. Seconds
-    that no process accounted for go to the category `since`.
+    that no process accounted for go to the category `since`. Of several training processes only
+    the first speaks: the others are `silent`.
     """
 
-    def __init__(self, raw: dict, paths: Paths, started_at: float, since: str = "startup"):
+    def __init__(
+        self,
+        raw: dict,
+        paths: Paths,
+        started_at: float,
+        *,
+        since: str = "startup",
+        silent: bool = False,
+    ):
         self.paths = paths
+        self.silent = silent
         self.identity = {key: raw[key] for key in ("chain", "session", "attempt", "token")}
         parent_step = raw["parent"]["step"] if raw.get("parent") else 0
         self.facts = {
@@ -121,6 +149,7 @@ class Session:
             "last_step": parent_step,
             "training_complete": False,
             "steps_per_second": None,
+            "exact": None,
             "devices": {"kind": "cpu", "names": [], "count": 0},
             "versions": {"python": platform.python_version()},
             "resumed_from": None,
@@ -174,10 +203,19 @@ class Session:
 
     def write_verdict(self, outcome: str, reason: str | None = None, detail: str = "") -> None:
         """Replace session.json; `running` is what stays when the session is killed."""
+        if not self.silent:
+            write_atomically(self.paths.verdict, self.render_verdict(outcome, reason, detail))
+
+    def render_verdict(self, outcome: str, reason: str | None = None, detail: str = "") -> bytes:
+        """The verdict as of now, for session.json.
+
+        Its `goodput` is the share of the session's seconds so far that went into optimizer steps.
+        """
         self.spend(self._category)
         steps = self.facts["last_step"] - self.facts["first_step"]
         if steps > 0 and self.seconds["train"] > 0:
             self.facts["steps_per_second"] = round(steps / self.seconds["train"], 4)
+        billed = sum(self.seconds.values())
         verdict = {
             "contract": CONTRACT,
             **self.identity,
@@ -186,9 +224,10 @@ class Session:
             "detail": detail[:2000],
             **self.facts,
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
+            "goodput": round(self.seconds["train"] / billed, 4) if steps > 0 else None,
             "written_at": time.time(),
         }
-        write_atomically(self.paths.verdict, json.dumps(verdict, indent=1).encode())
+        return json.dumps(verdict, indent=1).encode()
 
     def finish(self, ending: Ending) -> None:
         """Write the last verdict, and say it on the log too."""
@@ -202,12 +241,18 @@ class Session:
         )
 
     def progress(self, event: str, **facts) -> None:
-        """One line of standard output that the controller reads: `kchain: {json}`."""
+        """One line of standard output that the controller reads: `kchain: {json}`.
+
+        Written at once, so that lines of two threads never mix.
+        """
+        if self.silent:
+            return
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in facts.items()
         }
-        print("kchain: " + json.dumps({"event": event, **finite}), flush=True)
+        sys.stdout.write(f"kchain: {json.dumps({'event': event, **finite})}\n")
+        sys.stdout.flush()
 
     def step_line_due(self, every_seconds: float) -> bool:
         """True the first time, and then at most once in `every_seconds`."""

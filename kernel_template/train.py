@@ -1,20 +1,35 @@
 """The training on one page: configuration, data, model, resume, loop, final report.
 
-Started by launch.py, and by hand just the same: `python train.py`. Everything but model, optimizer
-and scaler is a pure function of the step: learning rate, block order, dropout. So a chain of
-sessions computes what one long session would have, bit for bit on the same CPU and software.
+Started by launch.py, once for each GPU. Everything but model, optimizer and scaler is a pure
+function of the step: learning rate, block order, dropout. So a chain of sessions computes what one
+long session would have, bit for bit on the same hardware and software; and two GPUs compute what
+one would have, to rounding.
 """
 
 import math
+import os
 import signal
+import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
+import hugging_face
 import model as gpt
 import numpy as np
 import torch
-from checkpoint import BEST, CheckpointFolder, describe_final, open_checkpoint
+from checkpoint import BEST, CheckpointFolder, describe_final, is_ours, open_checkpoint
 from data import count_blocks, epoch_of, load_data, micro_seed, read_blocks, sample_ids
-from device import choose_precision, device_names, read_rng, restore_rng, software_versions
+from device import (
+    THREADS,
+    choose_precision,
+    device_names,
+    join_processes,
+    read_fingerprint,
+    read_rng,
+    restore_rng,
+    software_versions,
+)
 from parameters import (
     Parameters,
     Settings,
@@ -22,12 +37,21 @@ from parameters import (
     read_parameters,
     refuse_other_settings,
 )
+from saver import Saver
 from search import find_start, take_over
-from session import CONTRACT, Ending, Refusal, Session, find_paths, session_started_at
+from session import (
+    CONTRACT,
+    Ending,
+    Refusal,
+    Session,
+    find_paths,
+    session_started_at,
+    write_atomically,
+)
 
-THREADS = 2  # fixed: another number of threads would give other last bits
 HISTORY_POINTS = 2000  # resolution of the curve over the whole training
-PROGRESS_SECONDS = {"rehearsal": 0.5, "wikitext103": 3.0}  # least time between two step lines
+PROGRESS_SECONDS = {"rehearsal": 0.5}  # least time between two step lines, where not 3 s
+OUT_OF_TIME = -1  # asked for by the clock; a positive number is a signal's
 
 
 def train(session: Session, parameters: Parameters) -> Ending:
@@ -37,55 +61,64 @@ def train(session: Session, parameters: Parameters) -> Ending:
 
     # ---- configuration: what was decided is printed, one line each
     cuda = parameters.accelerator["kind"] == "gpu"
-    device = torch.device("cuda" if cuda else "cpu")
+    rank, processes = join_processes(cuda=cuda)
+    device = torch.device("cuda", rank) if cuda else torch.device("cpu")
     precision = choose_precision(s.precision, cuda=cuda)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     autocast = torch.autocast(device.type, dtype, enabled=precision != "fp32")
-    torch.set_num_threads(THREADS)
-    if not cuda:  # on CUDA this would cost speed, and forbid operations; the CPU does it for free
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-    names, versions = device_names(cuda=cuda), software_versions()
+    torch.set_num_threads(max(1, THREADS // processes))
+    repeatable = not cuda or s.exact == "bitwise"  # costs nothing on the CPU
+    torch.use_deterministic_algorithms(repeatable)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    names = device_names(cuda=cuda)
+    fingerprint = read_fingerprint(
+        device, precision=precision, processes=processes, repeatable=repeatable
+    )
     session.facts["devices"] = {"kind": device.type, "names": names, "count": len(names)}
-    session.facts["versions"] = versions
-    fingerprint = {**versions, "device": names[0], "threads": THREADS, "precision": precision}
-    print(f"device: {device.type} ({names[0]}), {THREADS} threads, {precision}")
+    session.facts["versions"] = software_versions()
+    print(f"device: {device.type} ({', '.join(names)}), {processes} process(es), {precision}")
 
-    # ---- the checkpoint to start from, refused before it costs the time that the data takes
+    # ---- the checkpoint to start from
     found = find_start(paths, parameters)
     state = open_checkpoint(found.place) if found else None
+    resumes = found is not None and is_ours(state)  # a guide's checkpoint is only taken over
     if found and found.origin == "own" and found.manifest["training_complete"]:
         return Ending("complete", None, "the training was complete before this start")
-    if state:
+    if resumes:
         refuse_other_settings(s, state["config"])
 
     # ---- data
-    session.spend("data")
-    data = load_data(s, paths.input)
-    for key, value in (("data_sha256", data.sha256), ("tokenizer_sha256", data.tokenizer_sha256)):
-        if state and state[key] != value:
-            raise Refusal("data_mismatch", f"{data.source}: {key} is not the checkpoint's")
-    data_seconds = session.spend("startup")
+    data = load_data(Path(os.environ["KCHAIN_DATA_DIR"]))
+    identity = {f"data_{key}": data.facts[key] for key in ("sha256", "train_tokens")}
+    identity["tokenizer_sha256"] = data.facts["tokenizer_sha256"]
+    for key, value in identity.items():
+        if resumes and state[key] != value:
+            detail = f"{data.facts['source']}: {key} is {value}, in the checkpoint {state[key]}"
+            raise Refusal("data_mismatch", detail)
     blocks = count_blocks(data.train, s.block_tokens)
     train_tokens = torch.from_numpy(data.train.astype(np.int32)).to(device)  # 0.5 GB: WikiText-103
     val_tokens = torch.from_numpy(data.validation.astype(np.int32)).to(device)
     val_blocks = min(s.evaluation_blocks, count_blocks(data.validation, s.block_tokens))
-    print(f"data: {data.source}; {len(data.train):,} tokens, {blocks:,} blocks")
-    session.progress("data", message=data.source, seconds=round(data_seconds, 2))
+    print(f"data: {data.facts['source']}; {len(data.train):,} tokens, {blocks:,} blocks")
 
     # ---- schedule
     blocks_per_step = s.batch_size * s.accumulation
     tokens_per_step = blocks_per_step * s.block_tokens
     total_steps = min(s.max_steps, -(-s.epochs * blocks // blocks_per_step))
     history_every = max(1, total_steps // HISTORY_POINTS)
-    print(f"schedule: {total_steps:,} steps of {tokens_per_step:,} tokens")
+    print(
+        f"schedule: {total_steps:,} steps of {tokens_per_step:,} tokens "
+        f"({s.batch_size} x {s.accumulation} blocks of {s.block_tokens})"
+    )
 
     # ---- model, optimizer, scaler
     torch.manual_seed(s.seed)
-    sizes = (s.n_layer, s.n_head, s.d_model, s.block_tokens, s.vocab_size, s.dropout)
-    model = gpt.GPT(gpt.ModelConfig(*sizes)).to(device)
+    sizes = (s.n_layer, s.n_head, s.d_model, s.block_tokens, s.vocab_size)
+    config = gpt.ModelConfig(*sizes, s.dropout, s.attention_dropout)
+    model = gpt.GPT(config).to(device)
     optimizer = gpt.make_optimizer(model, s.learning_rate, s.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    parallel = model  # what the loop calls: with several processes it averages their gradients
     session.facts["parameters_count"] = gpt.count_parameters(model)
     print(f"model: {gpt.count_parameters(model):,} parameters, {s.n_layer} layers x {s.d_model}")
 
@@ -96,7 +129,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
     epoch_losses = {"sum": 0.0, "steps": 0}  # for the epoch's mean
     history = {"contract": CONTRACT, "steps": [], "validations": [], "epochs": [], "sessions": []}
     train_loss = val_loss = None  # at this very step
-    if state:
+    exact = "bitwise" if repeatable else "state"  # what holds since the chain's first step
+    if resumes:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] and scaler.is_enabled():
@@ -107,7 +141,16 @@ def train(session: Session, parameters: Parameters) -> Ending:
         epoch_losses = state["epoch_losses"]
         history = state["history"]
         train_loss, val_loss = state["train_loss"], state["val_loss"]
+        exact = state["lineage"]["exact"] if state["fingerprint"] == fingerprint else "state"
         restore_rng(state["rng"])
+    elif state:
+        step = hugging_face.take_over_guides(state, model, optimizer)
+        epoch = epoch_of(s, blocks, step)
+        exact = "state"
+    if processes > 1:
+        parallel = torch.nn.parallel.DistributedDataParallel(
+            model, device_ids=[device] if cuda else None, broadcast_buffers=False
+        )
 
     def pack() -> dict:  # plain tensors and JSON scalars: opens with weights_only=True
         return {
@@ -117,8 +160,11 @@ def train(session: Session, parameters: Parameters) -> Ending:
             "step": step,
             "epoch": epoch,
             "best_val_loss": best_val_loss,
-            "epoch_losses": epoch_losses,
-            "history": history,
+            "epoch_losses": {**epoch_losses},
+            "history": {
+                key: [*value] if isinstance(value, list) else value
+                for key, value in history.items()
+            },
             "train_loss": train_loss,
             "val_loss": val_loss,
             "rng": read_rng(),  # a cross-check: every draw below is seeded by its step
@@ -128,53 +174,69 @@ def train(session: Session, parameters: Parameters) -> Ending:
             "scheduler": {"learning_rate": learning_rate(s, total_steps, step)},
             "config": vars(s),
             "fingerprint": fingerprint,
-            "data_sha256": data.sha256,
-            "tokenizer_sha256": data.tokenizer_sha256,
-            "lineage": {**session.identity, "parent_sha256": parent_sha256},
+            **identity,
+            "lineage": {**session.identity, "parent_sha256": parent_sha256, "exact": exact},
             "created_at": time.time(),
         }
+
+    def agree(*values: float) -> list[float]:
+        """The sums over all processes, so that they all decide alike."""
+        if processes == 1:
+            return [*values]
+        row = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(row)
+        return row.tolist()
 
     def evaluate() -> float:
         """Mean loss, in nats per token, of the first validation blocks; draws nothing at random."""
         session.spend("evaluate")
         model.eval()
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=device)
         with torch.no_grad(), autocast:
-            for first in range(0, val_blocks, s.batch_size):
+            for first in range(rank * s.batch_size, val_blocks, processes * s.batch_size):
                 ids = np.arange(first, min(first + s.batch_size, val_blocks))
                 inputs, targets = read_blocks(val_tokens, ids, s.block_tokens)
-                total += gpt.loss(model, inputs, targets, "sum").item()
+                total += model(inputs, targets) * targets.numel()
         model.train()
+        (total,) = agree(total.item())
         session.spend("train")
         return require_finite(total / (val_blocks * s.block_tokens), "validation loss", step)
 
-    folder = CheckpointFolder(paths.checkpoints, parameters)
-
     def save(*, best: bool, final: list[dict] | None = None) -> None:
+        if rank > 0:
+            return
         session.spend("save")
-        entry = folder.save(pack(), best=best, final=final)
-        session.longest_save_seconds = max(session.longest_save_seconds, session.spend("train"))
-        named = {key: entry[key] for key in ("step", "epoch")}
-        session.progress("checkpoint", **named, file=entry["name"], sha256=entry["sha256"])
+        verdict = session.render_verdict("running")
+
+        def report(entry: dict) -> None:  # in the writer's thread, when the save is durable
+            write_atomically(paths.verdict, verdict)
+            named = {"step": entry["step"], "epoch": entry["epoch"], "file": entry["name"]}
+            session.progress("checkpoint", **named, sha256=entry["sha256"])
+
+        saver.begin(pack(), best=best, final=final, saved=report)
+        session.spend("train")
 
     # ---- resume
-    take_over(found, folder)
+    folder = CheckpointFolder(paths.checkpoints, parameters)
+    if rank == 0:
+        take_over(found, folder)
     if BEST not in folder.entries:
         best_val_loss = None  # nothing to compare with any more: the next validation is the best
     history["chain"] = parameters.chain
     place = {"session": parameters.session, "attempt": parameters.attempt}
     if not found or found.origin != "own":
-        history["sessions"].append({**place, "first_step": step})
+        history["sessions"].append({**place, "first_step": step, "exact": exact})
     first_step = history["sessions"][-1]["first_step"]
     parent_sha256 = found.entry["sha256"] if found else None
     if found and found.origin == "own":
         parent_sha256 = state["lineage"]["parent_sha256"]
     if found:
         name, sha256 = found.entry["name"], found.entry["sha256"]
-        print(f"resuming from {name} (sha256 {sha256})")
-        if state["fingerprint"] != fingerprint:
-            print("software or device differ from the checkpoint's: last bits may differ too")
-        stored, recomputed = val_loss, evaluate()
+        print(f"resuming from {name} (sha256 {sha256}): {exact}")
+        if resumes and (changed := differences(state["fingerprint"], fingerprint)):
+            print(f"the last bits may differ from here on: {changed}")
+        stored = val_loss
+        recomputed = evaluate() if stored is not None else None
         print(f"validation loss: {stored} in the checkpoint, {recomputed} recomputed")
         session.facts["resumed_from"] = {
             "file": name,
@@ -186,8 +248,9 @@ def train(session: Session, parameters: Parameters) -> Ending:
         session.progress(
             "resume", step=step, epoch=epoch, file=name, sha256=sha256, loss=recomputed
         )
+    del state
     stop_step = min(total_steps, first_step + (s.steps_per_session or total_steps))
-    session.facts.update(first_step=first_step, last_step=step)
+    session.facts.update(first_step=first_step, last_step=step, exact=exact)
     session.write_verdict("running")
     print(f"steps: {step:,} done, to {stop_step:,} now; {session.seconds_left():,.0f} s of time")
     session.progress(
@@ -200,15 +263,23 @@ def train(session: Session, parameters: Parameters) -> Ending:
         device=names[0],
     )
 
-    def find_ending() -> Ending | None:
+    def asked_to_end() -> int:
+        """What this process's clock or signals ask for; only the first process's are heard."""
+        if rank > 0:
+            return 0
+        if session.signal_number is not None:
+            return session.signal_number
+        return OUT_OF_TIME if session.seconds_left() < slowest_step_seconds else 0
+
+    def find_ending(asked: float) -> Ending | None:
         if step >= total_steps:
             return Ending("complete", None, f"all {total_steps} steps are done")
         if step >= stop_step:
             return Ending("stopped", None, "session's share of steps is done")
-        if session.signal_number is not None:
-            told = signal.Signals(session.signal_number).name
-            return Ending("stopped", "signal", f"{told} came after step {step}")
-        if session.seconds_left() < slowest_step_seconds:
+        if asked > 0:
+            told = signal.Signals(round(asked)).name
+            return Ending("stopped", "signal", f"{told} came by step {step}")
+        if asked == OUT_OF_TIME:
             return Ending("out_of_time", None, f"no time is left for step {step + 1}")
         return None
 
@@ -218,95 +289,102 @@ def train(session: Session, parameters: Parameters) -> Ending:
     line_step, line_at = step, time.monotonic()
     slowest_step_seconds = 0.0
     improved = False
-    ending = find_ending()
-    while ending is None:
-        # one optimizer step
-        began_at = time.monotonic()
-        lr = learning_rate(s, total_steps, step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss_sum = torch.zeros((), device=device)
-        for micro in range(s.accumulation):
-            torch.manual_seed(micro_seed(s.seed, step, micro))
-            ids = sample_ids(s, blocks, step, micro)
-            inputs, targets = read_blocks(train_tokens, ids, s.block_tokens)
-            with autocast:
-                loss = gpt.loss(model, inputs, targets) / s.accumulation
-            scaler.scale(loss).backward()
-            loss_sum += loss.detach()
-        train_loss = require_finite(loss_sum.item(), "training loss", step + 1)
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_clip)
-        scaler.step(optimizer)  # fp16: leaves the step out if a gradient overflowed
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        epoch = epoch_of(s, blocks, step)
-        epoch_losses["sum"] += train_loss
-        epoch_losses["steps"] += 1
-        here = {"step": step, "epoch": epoch}
-        if step % history_every == 0:
-            history["steps"].append({**here, "loss": train_loss, "lr": lr})
-        session.facts["last_step"] = step
-        session.facts["last_loss"] = train_loss
-        if step == first_step + 1:
-            session.facts["first_loss"] = train_loss
-        slowest_step_seconds = max(slowest_step_seconds, time.monotonic() - began_at)
-        ending = find_ending()
+    ending = find_ending(*agree(asked_to_end()))
+    with Saver(folder, pinned=cuda) as saver:
+        while ending is None:
+            # one optimizer step
+            began_at = time.monotonic()
+            lr = learning_rate(s, total_steps, step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            loss_sum = torch.zeros((), device=device)
+            for micro in range(rank, s.accumulation, processes):
+                torch.manual_seed(micro_seed(s.seed, step, micro))
+                ids = sample_ids(s, blocks, step, micro)
+                inputs, targets = read_blocks(train_tokens, ids, s.block_tokens)
+                more = processes > 1 and micro + processes < s.accumulation
+                with parallel.no_sync() if more else nullcontext():
+                    with autocast:
+                        loss = parallel(inputs, targets)
+                    scaler.scale(loss * (processes / s.accumulation)).backward()
+                loss_sum += loss.detach()
+            due = rank == 0 and time.monotonic() - saved_at >= s.checkpoint_seconds
+            loss_sum, asked, due = agree(loss_sum.item(), asked_to_end(), due)
+            train_loss = require_finite(loss_sum / s.accumulation, "training loss", step + 1)
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_clip)
+            scaler.step(optimizer)  # fp16: leaves the step out if a gradient overflowed
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            epoch = epoch_of(s, blocks, step)
+            epoch_losses["sum"] += train_loss
+            epoch_losses["steps"] += 1
+            here = {"step": step, "epoch": epoch}
+            if step % history_every == 0:
+                history["steps"].append({**here, "loss": train_loss, "lr": lr})
+            session.facts["last_step"] = step
+            session.facts["last_loss"] = train_loss
+            if step == first_step + 1:
+                session.facts["first_loss"] = train_loss
+            slowest_step_seconds = max(slowest_step_seconds, time.monotonic() - began_at)
+            session.longest_save_seconds = saver.longest_seconds
+            ending = find_ending(asked)
 
-        # now and then: a line, a validation, a save. What is validated when depends on the step
-        # alone, so that history and best model are the same however the chain is cut.
-        if session.step_line_due(PROGRESS_SECONDS[parameters.preset]) or ending:
-            speed = (step - line_step) * tokens_per_step / (time.monotonic() - line_at)
-            left = round(session.seconds_left())
-            session.progress(
-                "step",
-                **here,
-                loss=train_loss,
-                lr=lr,
-                tokens_per_second=round(speed),
-                seconds_left=left,
-            )
-            line_step, line_at = step, time.monotonic()
-        ends_epoch = epoch_of(s, blocks, step + 1) > epoch
-        val_loss, improved = None, False
-        if step % s.evaluation_steps == 0 or ends_epoch or step == total_steps:
+            # now and then: a line, a validation, a save. What is validated when depends on the
+            # step alone, so that history and best model are the same however the chain is cut.
+            if session.step_line_due(PROGRESS_SECONDS.get(parameters.preset, 3.0)) or ending:
+                speed = (step - line_step) * tokens_per_step / (time.monotonic() - line_at)
+                left = round(session.seconds_left())
+                session.progress(
+                    "step",
+                    **here,
+                    loss=train_loss,
+                    lr=lr,
+                    tokens_per_second=round(speed),
+                    seconds_left=left,
+                )
+                line_step, line_at = step, time.monotonic()
+            ends_epoch = epoch_of(s, blocks, step + 1) > epoch
+            val_loss, improved = None, False
+            if step % s.evaluation_steps == 0 or ends_epoch or step == total_steps:
+                val_loss = evaluate()
+                perplexity = math.exp(min(val_loss, 700.0))  # beyond that a float overflows
+                history["validations"].append({**here, "loss": val_loss, "perplexity": perplexity})
+                session.progress("validation", **here, loss=val_loss)
+                improved = best_val_loss is None or val_loss < best_val_loss
+                best_val_loss = val_loss if improved else best_val_loss
+            if ends_epoch:
+                mean = epoch_losses["sum"] / epoch_losses["steps"]
+                epoch_losses = {"sum": 0.0, "steps": 0}
+                losses = {"train_loss": mean, "val_loss": val_loss, "perplexity": perplexity}
+                history["epochs"].append({**here, **losses})
+                print(
+                    f"Epoch {epoch}: Train Loss={mean:.4f}, Val Loss={val_loss:.4f}, "
+                    f"Perplexity={perplexity:.2f}"
+                )
+                session.progress("epoch", **here, loss=mean)
+            due = due or step % s.checkpoint_steps == 0
+            if (due or improved or ends_epoch) and ending is None:
+                save(best=improved)
+                saved_step, saved_at = step, time.monotonic()
+
+        # ---- final report: the last save carries a validation loss, unless a signal hurries us
+        final = None
+        if val_loss is None and step > saved_step and ending.reason != "signal":
             val_loss = evaluate()
-            perplexity = math.exp(min(val_loss, 700.0))  # beyond that a float overflows
-            history["validations"].append({**here, "loss": val_loss, "perplexity": perplexity})
-            session.progress("validation", **here, loss=val_loss)
-            improved = best_val_loss is None or val_loss < best_val_loss
-            best_val_loss = val_loss if improved else best_val_loss
-        if ends_epoch:
-            mean = epoch_losses["sum"] / epoch_losses["steps"]
-            epoch_losses = {"sum": 0.0, "steps": 0}
-            losses = {"train_loss": mean, "val_loss": val_loss, "perplexity": perplexity}
-            history["epochs"].append({**here, **losses})
-            print(
-                f"Epoch {epoch}: Train Loss={mean:.4f}, Val Loss={val_loss:.4f}, "
-                f"Perplexity={perplexity:.2f}"
-            )
-            session.progress("epoch", **here, loss=mean)
-        waited = time.monotonic() - saved_at
-        due = step % s.checkpoint_steps == 0 or waited >= s.checkpoint_seconds
-        if (due or improved or ends_epoch) and ending is None:
-            save(best=improved)
-            session.write_verdict("running")
-            saved_step, saved_at = step, time.monotonic()
-
-    # ---- final report: the last save carries a validation loss, unless a signal hurries us
-    final = None
-    if val_loss is None and step > saved_step and ending.reason != "signal":
-        val_loss = evaluate()
-        session.progress("validation", step=step, epoch=epoch, loss=val_loss)
-    if ending.outcome == "complete":
+            session.progress("validation", step=step, epoch=epoch, loss=val_loss)
         session.spend("save")
-        target = paths.checkpoints / "final_model"
-        gpt.export(model, data.tokenizer, data.end_of_text, target)
-        final = describe_final(target)
-        session.facts["training_complete"] = True
-    if step > saved_step or final:
-        save(best=improved, final=final)
+        if ending.outcome == "complete" and rank == 0:
+            saver.finish()  # its buffers and this export together would be one copy too many
+            target = paths.checkpoints / "final_model"
+            hugging_face.export(model, data.tokenizer_file, data.facts["end_of_text"], target)
+            final = describe_final(target)
+            session.facts["training_complete"] = True
+        if step > saved_step or final:
+            save(best=improved, final=final)
+        session.spend("save")
+        saver.finish()
     return ending
 
 
@@ -326,16 +404,50 @@ def require_finite(loss: float, name: str, step: int) -> float:
     return loss
 
 
+def differences(before: dict, now: dict) -> str:
+    """What two fingerprints do not share, for a person; empty if nothing."""
+    keys = [key for key in now if before.get(key) != now[key]]
+    return ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in keys)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def explain_memory(s: Settings) -> str:
+    """Which settings to change when memory ran out: the step stays the same."""
+    if s.batch_size == 1:
+        return "batch_size is 1 already: lower block_tokens, d_model or n_layer, in a new chain"
+    smaller = next(size for size in range(s.batch_size // 2, 0, -1) if s.batch_size % size == 0)
+    more = s.accumulation * s.batch_size // smaller
+    return (
+        f"set batch_size = {smaller} and accumulation = {more} in place of "
+        f"{s.batch_size} and {s.accumulation}: the chain goes on, a step stays the same"
+    )
+
+
 def main() -> None:
     paths = find_paths()
     raw = read_parameters(paths)
-    session = Session(raw, paths, session_started_at(paths))
+    silent = os.environ.get("RANK", "0") != "0"
+    if silent:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
+    session = Session(raw, paths, session_started_at(paths), silent=silent)
     session.catch_signals()
     try:
-        ending = train(session, parse_parameters(raw))
+        parameters = parse_parameters(raw)
+        ending = train(session, parameters)
     except Ending as raised:
         ending = raised
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        detail = f"{explain_memory(parameters.settings)} ({str(error).partition('.')[0]})"
+        ending = Ending("failed", "out_of_memory", detail)
     session.finish(ending)
+    if ending.outcome == "failed":
+        sys.exit(1)  # so that torchrun ends the other processes, which may wait for this one
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from orchestrator.model import Accelerator
 FILE_NAME = "kchain.toml"
 PRODUCTION = "https://api.kaggle.com"
 # Devices behind each machine shape a free account can ask for; T4 always comes as two.
-SHAPES = {"NvidiaTeslaT4": 2, "none": 0}
-PRESETS = ("rehearsal", "wikitext103")
+SHAPES = {"NvidiaTeslaT4": Accelerator("NvidiaTeslaT4", 2, "T4"), "none": Accelerator(None, 0)}
+PRESETS = ("rehearsal", "wikitext103", "wikitext103-19m")
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
@@ -84,7 +84,7 @@ class KernelSection(Section):
 class TrainingSection(Section):
     """[training]: the preset, and what is changed in it."""
 
-    preset: Literal["rehearsal", "wikitext103"] = "wikitext103"
+    preset: Literal["rehearsal", "wikitext103", "wikitext103-19m"] = "wikitext103"
     overrides: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("overrides")
@@ -128,7 +128,7 @@ class Settings(Section):
         shape = self.kernel.accelerator
         if shape == "auto":
             shape = "none" if self.training.preset == "rehearsal" else "NvidiaTeslaT4"
-        return Accelerator(None if shape == "none" else shape, SHAPES[shape])
+        return SHAPES[shape]
 
 
 @dataclass(frozen=True, slots=True)

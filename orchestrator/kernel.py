@@ -52,7 +52,11 @@ def session_parameters(
             "preset": settings.training.preset,
             "overrides": settings.training.overrides,
         },
-        "accelerator": {"kind": settings.accelerator.kind, "count": settings.accelerator.count},
+        "accelerator": {
+            "kind": settings.accelerator.kind,
+            "count": settings.accelerator.count,
+            **({"name": settings.accelerator.name} if settings.accelerator.name else {}),
+        },
     }
 
 

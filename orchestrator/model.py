@@ -86,10 +86,11 @@ class Checkpoint(Record):
 
 @dataclass(frozen=True, slots=True)
 class Accelerator(Record):
-    """What a session is to run on: Kaggle's machine shape and how many devices it means."""
+    """What a session is to run on: Kaggle's machine shape, its devices, a word in their names."""
 
     shape: str | None
     count: int
+    name: str | None = None
 
     @property
     def kind(self) -> str:

@@ -90,7 +90,7 @@ def test_a_faulty_line_is_named_with_its_number(kchain, tmp_path, line, fragment
         ('[kaggle]\ndataset = "abcde"', "at least 6 characters"),
         ('[kaggle]\nkernel = "My Kernel"', "lower-case letters and digits"),
         ('[kaggle]\nkernel = "my--kernel"', "lower-case letters and digits"),
-        ('[training]\npreset = "gpt5"', "'rehearsal' or 'wikitext103'"),
+        ('[training]\npreset = "gpt5"', "'rehearsal', 'wikitext103' or 'wikitext103-19m'"),
         ("[training]\noverrides = { lerning_rate = 1 }", "learning_rate"),
         ('[kernel]\naccelerator = "NvidiaTeslaP100"', "'NvidiaTeslaT4'"),
         ('[kaggle]\nendpoint = "http://kaggle.example"', "use https"),

@@ -113,6 +113,6 @@ def test_the_readme_names_the_parameter_counts_that_the_presets_have():
     text = (ROOT / "README.md").read_text()
 
     counts = [int(line) for line in counted.stdout.split()]
-    assert len(counts) == 2
+    assert len(counts) == 3
     for count in counts:
         assert f"{count:,}" in text

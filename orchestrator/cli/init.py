@@ -22,7 +22,7 @@ sessions = 3               # total of sessions; --sessions N replaces it for one
 # output = "output"        # where newest checkpoint, best model and history are put
 
 [training]
-preset = "{preset}"    # "wikitext103": 10 M parameters; "rehearsal": tiny, for trying out
+preset = "{preset}"    # "wikitext103": 10 M parameters; "wikitext103-19m"; "rehearsal": tiny
 # overrides = {{ learning_rate = 5e-4, batch_size = 16 }}
 
 [kernel]

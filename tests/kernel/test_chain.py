@@ -114,7 +114,7 @@ def test_the_best_model_is_the_lowest_validation_loss_of_the_whole_chain(chain):
 
 def test_the_history_names_every_session(chain):
     assert chain[-1].history["sessions"] == [
-        {"session": number, "attempt": 1, "first_step": step}
+        {"session": number, "attempt": 1, "first_step": step, "exact": "bitwise"}
         for number, step in ((1, 0), (2, 4), (3, 8))
     ]
 

@@ -1,14 +1,15 @@
 """Corpora in every form they come in, and the order in which blocks are read."""
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 SETTINGS = {"block_tokens": 32, "vocab_size": 400}
 ROWS = [
@@ -67,25 +68,53 @@ def settings(load):
 
 
 @pytest.fixture
-def corpus(load, settings, hub_format):
-    return load("data").load_data(settings(), hub_format)
+def prepare(load, tmp_path_factory):
+    """Prepare a corpus as a session does; return its facts, and the streams that training reads."""
+
+    def run(settings, input_dir):
+        folder = tmp_path_factory.mktemp("tokens")
+        facts = load("corpus").prepare(settings, input_dir, folder)
+        return facts, load("data").load_data(folder)
+
+    return run
+
+
+@pytest.fixture
+def corpus(prepare, settings, hub_format):
+    return prepare(settings(), hub_format)
+
+
+@pytest.fixture
+def mounted(hub_format, tmp_path):
+    return shutil.copytree(hub_format, tmp_path / "input")
+
+
+@pytest.fixture
+def refusal(load):
+    return load("session").Refusal
+
+
+def identity(facts):
+    return facts["sha256"], facts["train_tokens"], facts["tokenizer_sha256"]
 
 
 def test_a_hub_dataset_is_packed_with_an_end_of_text_after_each_article(corpus):
-    text = corpus.tokenizer.decode(corpus.train.tolist(), skip_special_tokens=False)
+    facts, data = corpus
+    tokenizer = Tokenizer.from_file(str(data.tokenizer_file))
+    text = tokenizer.decode(data.train.tolist(), skip_special_tokens=False)
     articles = text.split("<|endoftext|>")
 
-    assert corpus.train.dtype == np.uint16
+    assert data.train.dtype == np.uint16
     assert len(articles) == 31
     assert articles[-1] == ""
     assert articles[7].startswith(" = Article 7 = \n It has 7 <unk> words")
     assert " = = Section = = \n" in articles[7]
     assert "\n\n" not in text
-    assert np.count_nonzero(corpus.validation == corpus.end_of_text) == 10
+    assert np.count_nonzero(data.validation == facts["end_of_text"]) == 10
 
 
 def test_attached_text_files_give_the_same_tokens_as_the_hubs_parquet(
-    load, settings, corpus, hub_format, tmp_path
+    prepare, settings, corpus, hub_format, tmp_path
 ):
     folder = tmp_path / "datasets" / "owner" / "wikitext"
     folder.mkdir(parents=True)
@@ -95,48 +124,71 @@ def test_attached_text_files_give_the_same_tokens_as_the_hubs_parquet(
     (folder / "wiki.test.txt").write_text("not for training\n")
     shutil.copy(hub_format / "tokenizer.json", folder)
 
-    data = load("data").load_data(settings(), tmp_path)
+    facts, _ = prepare(settings(), tmp_path)
 
-    assert (data.sha256, data.tokenizer_sha256) == (corpus.sha256, corpus.tokenizer_sha256)
+    assert identity(facts) == identity(corpus[0])
 
 
-def test_attached_tokens_are_used_and_count_as_the_same_data(load, settings, corpus, tmp_path):
-    tokens = np.concatenate([corpus.train, corpus.validation]).astype("<u2").tobytes()
-    facts = {
-        "contract": 1,
-        "train_tokens": len(corpus.train),
-        "validation_tokens": len(corpus.validation),
-        "sha256": hashlib.sha256(tokens).hexdigest(),
-    }
-    (tmp_path / "tokens.bin").write_bytes(tokens)
-    (tmp_path / "tokens.json").write_text(json.dumps(facts))
-    corpus.tokenizer.save(str(tmp_path / "tokenizer.json"))
+def test_attached_tokens_are_used_and_count_as_the_same_data(
+    load, prepare, settings, corpus, tmp_path
+):
+    made = Path(corpus[0]["folder"])
+    mounted = tmp_path / "datasets" / "owner" / "my-tokens"
+    shutil.copytree(made, mounted)
 
-    data = load("data").load_data(settings(), tmp_path)
+    facts, data = prepare(settings(), tmp_path)
 
-    assert "tokenised before" in data.source
-    assert (data.sha256, data.tokenizer_sha256) == (corpus.sha256, corpus.tokenizer_sha256)
+    assert facts["source"] == f"{mounted / 'tokens.bin'}, tokenised before"
+    assert identity(facts) == identity(corpus[0])
+    assert np.array_equal(data.train, corpus[1].train)
 
-    (tmp_path / "tokens.bin").write_bytes(tokens[:-2] + b"\1\0")
+    tokens = (made / "tokens.bin").read_bytes()
+    (mounted / "tokens.bin").write_bytes(tokens[:-2] + b"\1\0")
     with pytest.raises(load("session").Refusal) as refusal:
-        load("data").load_data(settings(), tmp_path)
+        prepare(settings(), tmp_path)
     assert refusal.value.reason == "data_mismatch"
 
-
-def test_a_corpus_without_its_validation_half_is_refused(load, settings, hub_format, tmp_path):
-    shutil.copy(next(hub_format.glob("train*.parquet")), tmp_path)
-
+    (mounted / "tokenizer.json").unlink()
     with pytest.raises(load("session").Refusal) as refusal:
-        load("data").load_data(settings(), tmp_path)
-
+        prepare(settings(), tmp_path)
     assert refusal.value.reason == "data_missing"
 
 
-def test_a_tokenizer_larger_than_the_model_is_refused(load, settings, hub_format):
-    with pytest.raises(load("session").Refusal) as refusal:
-        load("data").load_data(settings(vocab_size=300), hub_format)
+def test_tokens_made_by_hand_can_be_attached(kernel, prepare, settings, tmp_path):
+    made, empty = tmp_path / "made", tmp_path / "empty"
+    told = {"KCHAIN_INPUT_DIR": str(empty), "KCHAIN_WORKING_DIR": str(tmp_path / "working")}
 
-    assert refusal.value.reason == "config_mismatch"
+    subprocess.run(
+        [sys.executable, str(kernel / "corpus.py"), "rehearsal", str(made)],
+        check=True,
+        timeout=60,
+        env={**os.environ, **told},
+    )
+    attached, _ = prepare(settings("wikitext103", vocab_size=1024), made)
+
+    assert "tokenised before" in attached["source"]
+    assert attached["train_tokens"] > 40_000
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ({"without": "validation*.parquet"}, "data_missing"),
+        ({"vocab_size": 300}, "config_mismatch"),
+        ({"batch_size": 500}, "data_missing"),
+        ({"block_tokens": 4096, "batch_size": 1, "accumulation": 1}, "data_missing"),
+    ],
+    ids=["no validation half", "tokenizer larger than model", "no step", "no validation block"],
+)
+def test_a_corpus_that_does_not_fit_is_refused(prepare, settings, mounted, refusal, case, reason):
+    overrides = dict(case)
+    for path in mounted.glob(overrides.pop("without", "none")):
+        path.unlink()
+
+    with pytest.raises(refusal) as raised:
+        prepare(settings(**overrides), mounted)
+
+    assert raised.value.reason == reason
 
 
 def test_no_internet_and_no_attached_data_is_said(new_place, parameters):
@@ -205,8 +257,8 @@ def test_targets_are_the_inputs_one_token_later(load):
     assert targets.tolist() == [list(range(21, 31)), list(range(1, 11))]
 
 
-def test_the_rehearsals_data_is_the_same_every_time(load, settings):
-    one, other = (load("data").load_data(settings("rehearsal"), None) for _ in range(2))
+def test_the_rehearsals_data_is_the_same_every_time(prepare, settings, tmp_path):
+    one, other = (prepare(settings("rehearsal"), tmp_path)[0] for _ in range(2))
 
-    assert (one.sha256, one.tokenizer_sha256) == (other.sha256, other.tokenizer_sha256)
-    assert one.tokenizer.get_vocab_size() == 400
+    assert identity(one) == identity(other)
+    assert one["vocab_size"] == 400

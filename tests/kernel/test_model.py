@@ -46,20 +46,64 @@ def test_padded_rows_are_in_no_prediction(load, make):
 
     assert model.wte.weight.shape[0] == 128
     assert model(tokens).shape == (2, 8, 100)
-    loss = load("model").loss(model, tokens, tokens)
-    loss.backward()
+    model(tokens, tokens).backward()
     assert model.wte.weight.grad[100:].abs().max() == 0
 
 
-def test_an_untrained_model_is_as_surprised_as_a_guess(load, make):
+def test_an_untrained_model_is_as_surprised_as_a_guess(make):
     model = make()
     tokens = torch.randint(0, 100, (8, 8))
 
-    mean = load("model").loss(model, tokens, tokens.roll(1))
-    total = load("model").loss(model, tokens, tokens.roll(1), "sum")
+    assert math.isclose(model(tokens, tokens.roll(1)).item(), math.log(100), rel_tol=0.02)
 
-    assert math.isclose(mean.item(), math.log(100), rel_tol=0.02)
-    assert math.isclose(total.item(), mean.item() * 64, rel_tol=1e-5)
+
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
+)
+def test_the_loss_in_pieces_is_the_plain_one_with_its_gradients(load, monkeypatch, dtype, close):
+    gpt = load("model")
+    monkeypatch.setattr(gpt, "LOSS_ROWS", 7)  # 20 tokens: two whole pieces and a part of one
+    torch.manual_seed(1)
+    targets = torch.randint(0, 100, (20,))
+    seeds = torch.randn(20, 16), torch.randn(128, 16)
+
+    def run(loss):
+        hidden, weight = (tensor.clone().requires_grad_() for tensor in seeds)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            value = loss(hidden, weight)
+        (value * 3).backward()
+        return value.detach(), hidden.grad, weight.grad
+
+    def plain(hidden, weight):
+        logits = torch.nn.functional.linear(hidden, weight)[:, :100].float()
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+    expected = run(plain)
+    found = run(lambda hidden, weight: gpt.TiedCrossEntropy.apply(hidden, weight, targets, 100))
+
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine - theirs).abs().max() <= close * theirs.abs().max()
+    assert found[2][100:].abs().max() == 0
+
+
+def test_dropout_on_attention_is_drawn_in_training_alone(make):
+    model = make(attention_dropout=0.5)
+    tokens = torch.randint(0, 100, (1, 8))
+    drawn = [model(tokens, tokens).item() for _ in range(2)]
+    model.eval()
+    calm = [model(tokens, tokens).item() for _ in range(2)]
+
+    assert drawn[0] != drawn[1]
+    assert calm[0] == calm[1]
+
+
+def test_the_larger_preset_is_named_by_its_true_size(load, make):
+    settings = load("parameters").merge_settings("wikitext103-19m", {})
+    names = ("n_layer", "n_head", "d_model", "block_tokens", "vocab_size")
+
+    model = make(**{name: getattr(settings, name) for name in names})
+
+    assert load("model").count_parameters(model) == 19_327_488
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_minimum(load):

@@ -19,7 +19,7 @@ def begin(load, new_place, parameters):
         session = load("session")
         told = parameters(time_budget_seconds=budget)
         paths = session.Paths(place.input, place.working)
-        return session.Session(told, paths, time.time() - ago, since)
+        return session.Session(told, paths, time.time() - ago, since=since)
 
     make.place = place
     return make
