@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test prove figures docs check format clean
+.PHONY: demo test prove bench figures docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/kchain run --sessions 3 --dry-run
@@ -17,8 +17,14 @@ test: $(STAMP)
 	$(BIN)/pytest
 
 # The long counts: everything that takes minutes to hours and proves more than a test run can.
+# Rewrites the table in docs/proven.md.
 prove: $(STAMP)
-	$(BIN)/pytest -m prove --override-ini addopts=
+	$(BIN)/pytest -m prove --timeout 3600
+
+# The training kernel beside other ways to write it, on an idle machine; rewrites docs/benchmarks.md.
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/bench.py --write
 
 # The figures that README and docs quote, measured here and now.
 figures: $(STAMP)

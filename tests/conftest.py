@@ -4,6 +4,7 @@ import ipaddress
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,30 @@ def _scratch_home(tmp_path_factory, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+PROVEN = ROOT / "docs" / "proven.md"
+
+
+@pytest.fixture(scope="session")
+def proven():
+    """Enter what a long count showed into docs/proven.md; a row replaces the one of its name."""
+    rows = {}
+    yield rows.__setitem__
+    text = PROVEN.read_text(encoding="utf-8")
+    head, rule, table = text.partition("| --- | --- | --- |\n")
+    old = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines())
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {commit}"
+    table = {**old, **{what: f"{result} | {when}" for what, result in rows.items()}}
+    lines = [f"| {what} | {rest} |\n" for what, rest in table.items()]
+    PROVEN.write_text(head + rule + "".join(lines), encoding="utf-8")
 
 
 @pytest.fixture

@@ -43,6 +43,44 @@ def test_a_dry_run_validates_the_configuration_and_chains_real_sessions(kchain, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kchain.toml"]
 
 
+OPEN = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+output = Path(sys.argv[1])
+model = AutoModelForCausalLM.from_pretrained(output / "final_model")
+tokenizer = AutoTokenizer.from_pretrained(output / "final_model")
+state = torch.load(next(output.glob("checkpoint_*.pt")), weights_only=True)
+words = model.state_dict()["transformer.wte.weight"]
+assert torch.equal(words, state["model"]["wte.weight"][: len(words)])
+tokens = tokenizer("The yield statement", return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=3, do_sample=False)[0]))
+"""
+
+
+def test_the_finished_model_reaches_the_users_folder_and_opens_there(kchain, tmp_path):
+    (tmp_path / "kchain.toml").write_text(
+        '[chain]\nname = "demo"\n[training]\npreset = "rehearsal"\n'
+        "overrides = { max_steps = 4, n_layer = 1 }\n"
+    )
+
+    done = kchain("run", "--local", "--sessions", 1)
+    opened = subprocess.run(
+        [sys.executable, "-c", OPEN, str(tmp_path / "output")],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert opened.stdout.startswith("The yield statement"), opened.stderr
+    names = {path.name for path in (tmp_path / "output" / "final_model").iterdir()}
+    assert names >= {"config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"}
+
+
 def test_a_chain_on_local_kaggle_goes_on_with_ticks_and_shows_its_state(kchain, project_folder):
     folder = project_folder()
 

@@ -3,10 +3,12 @@
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -154,6 +156,116 @@ def parameters():
         }
 
     return make
+
+
+class Trainer:
+    """Starts sessions without their launcher, on data that is prepared already, in forks."""
+
+    def __init__(self, context, data_dir):
+        self._context = context
+        self._data_dir = data_dir
+
+    def start(self, place, parameters):
+        import session_process  # noqa: PLC0415 - it imports torch
+
+        told = place.root / "session_parameters.json"
+        told.write_text(json.dumps(parameters))
+        environment = {
+            "KCHAIN_PARAMETERS": str(told),
+            "KCHAIN_INPUT_DIR": str(place.input),
+            "KCHAIN_WORKING_DIR": str(place.working),
+            "KCHAIN_DATA_DIR": str(self._data_dir),
+            "KCHAIN_SESSION_STARTED_AT": repr(time.time()),
+        }
+        place.log = place.root / "log.txt"
+        process = self._context.Process(
+            target=session_process.run, args=(environment, str(place.log))
+        )
+        process.start()
+        return process
+
+    def run(self, place, parameters):
+        """The whole output of a session that ends by itself with a verdict."""
+        process = self.start(place, parameters)
+        process.join(SECONDS)
+        output = place.log.read_text()
+        assert process.exitcode is not None, output
+        assert place.verdict["outcome"] != "running", output
+        return output
+
+
+@pytest.fixture(scope="session")
+def trainer(parameters, tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    place = Place(tmp_path_factory.mktemp("prepare"))
+    told = place.root / "session_parameters.json"
+    told.write_text(json.dumps(parameters()))
+    paths = [str(Path(__file__).parent), str(KERNEL)]
+    environment = {"KCHAIN_PARAMETERS": str(told), "KCHAIN_DATA_DIR": str(data_dir)}
+    folders = {"KCHAIN_INPUT_DIR": str(place.input), "KCHAIN_WORKING_DIR": str(place.working)}
+    subprocess.run(
+        [sys.executable, str(KERNEL / "corpus.py")],
+        env={**os.environ, **environment, **folders},
+        check=True,
+        timeout=SECONDS,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for path in reversed(paths):
+            patch.syspath_prepend(path)
+        context = multiprocessing.get_context("forkserver")
+        gpt2 = "transformers.models.gpt2.modeling_gpt2"  # what a finished model is exported with
+        context.set_forkserver_preload(["session_process", gpt2])
+        yield Trainer(context, data_dir)
+
+
+@pytest.fixture(scope="session")
+def digest():
+    """The hash of everything that a resume must bring back: one bit elsewhere, another hash."""
+    import torch  # noqa: PLC0415
+
+    def compute(path):
+        state = torch.load(path, weights_only=True)
+        sha256 = hashlib.sha256()
+        for name in sorted(state["model"]):
+            sha256.update(state["model"][name].numpy().tobytes())
+        for number, moments in sorted(state["optimizer"]["state"].items()):
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                sha256.update(f"{number}{key}".encode() + moments[key].numpy().tobytes())
+        curves = {key: state["history"][key] for key in ("steps", "validations", "epochs")}
+        rest = [state[key] for key in ("step", "epoch", "train_loss", "best_val_loss", "scaler")]
+        sha256.update(json.dumps([curves, rest]).encode())
+        return sha256.hexdigest()
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def forge():
+    """Change the newest checkpoint of a mounted dataset, and all hashes with it, unnoticeably.
+
+    Returns what the next session must be told as its parent.
+    """
+    import torch  # noqa: PLC0415
+
+    def change(mount, edit):
+        manifest = json.loads((mount / "manifest.json").read_text())
+        path = mount / manifest["latest"]
+        state = torch.load(path, weights_only=True)
+        edit(state)
+        torch.save(state, path)
+        entry = next(entry for entry in manifest["files"] if entry["name"] == path.name)
+        entry.update(bytes=path.stat().st_size, step=state["step"], members=[])
+        entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        raw = json.dumps(manifest).encode()
+        (mount / "manifest.json").write_bytes(raw)
+        facts = {key: entry[key] for key in ("step", "bytes", "sha256")}
+        hashed = hashlib.sha256(raw).hexdigest()
+        return {"file": path.name, **facts, "manifest_sha256": hashed}
+
+    return change
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 
+import psutil
 import pytest
 
 
@@ -89,9 +90,10 @@ def test_another_sessions_leftovers_in_the_working_folder_are_not_continued(
     assert refusal.value.reason == "parent_mismatch"
 
 
-def test_sigterm_stops_a_session_with_a_saved_checkpoint(new_place, long, check):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_stops_a_session_with_a_saved_checkpoint(new_place, long, check, processes):
     place = new_place()
-    launcher = place.start(long)
+    launcher = place.start(long, KCHAIN_PROCESSES=str(processes))
     _wait_for(launcher, "checkpoint", 2)
     launcher.send_signal(signal.SIGTERM)
     launcher.communicate(timeout=30)
@@ -100,6 +102,26 @@ def test_sigterm_stops_a_session_with_a_saved_checkpoint(new_place, long, check)
     assert launcher.returncode == 0
     assert (verdict["outcome"], verdict["reason"]) == ("stopped", "signal")
     assert place.entry(place.manifest["latest"])["step"] == verdict["last_step"] >= 2
+    check("verdict", verdict)
+    check("manifest", place.manifest)
+
+
+def test_a_training_process_that_is_killed_takes_the_others_with_it(new_place, long, check):
+    place = new_place()
+    launcher = place.start(long, KCHAIN_PROCESSES="2")
+    _wait_for(launcher, "checkpoint", 2)
+    second = next(
+        process
+        for process in psutil.Process(launcher.pid).children(recursive=True)
+        if process.environ().get("RANK") == "1"
+    )
+    second.kill()
+    launcher.communicate(timeout=60)
+    verdict = place.verdict
+
+    assert launcher.returncode == 0
+    assert (verdict["outcome"], verdict["reason"]) == ("failed", "exception")
+    assert place.entry(place.manifest["latest"])["step"] >= 2
     check("verdict", verdict)
     check("manifest", place.manifest)
 

@@ -107,6 +107,26 @@ def test_gpus_that_are_not_there_are_refused(new_place, parameters):
 
 
 @pytest.mark.parametrize(
+    ("names", "detail"),
+    [
+        (["Tesla T4"], "expected 2 x T4, here: Tesla T4"),
+        (["Tesla P100-PCIE-16GB"] * 2, "expected 2 x T4, here: Tesla P100-PCIE-16GB, "),
+        ([], "expected 2 x T4, here: none; in the notebook's settings the accelerator may be off"),
+    ],
+    ids=["one of two", "another kind", "a silent CPU"],
+)
+def test_other_gpus_than_expected_are_refused_by_name_and_count(load, names, detail):
+    expected = {"kind": "gpu", "count": 2, "name": "T4"}
+
+    with pytest.raises(load("session").Refusal) as refusal:
+        load("launch").refuse_other_gpus(expected, names)
+
+    assert refusal.value.reason == "accelerator_mismatch"
+    assert refusal.value.detail.startswith(detail)
+    load("launch").refuse_other_gpus(expected, ["Tesla T4", "Tesla T4"])
+
+
+@pytest.mark.parametrize(
     ("overrides", "changes"),
     [
         ({"n_layers": 2}, {}),

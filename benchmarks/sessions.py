@@ -1,0 +1,207 @@
+"""Start, position, saves and goodput of whole sessions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import loops
+from corpora import Text, quiet, say
+from throughput import WARM_UP, Loop, launcher_environment
+
+
+def startup(text: Text, rounds: int) -> list[float]:
+    """Seconds from the training process's start to its first optimizer step, of one micro-batch."""
+    return [
+        first_step(text, loops.session_parameters(batch_size=1, accumulation=1))
+        for _ in say(range(rounds), "starts")
+    ]
+
+
+def first_step(text: Text, parameters: dict[str, Any]) -> float:
+    with tempfile.TemporaryDirectory() as working:
+        told = Path(working) / "session_parameters.json"
+        told.write_text(json.dumps(parameters))
+        environment = {
+            **launcher_environment(text.folder),
+            "KCHAIN_INPUT_DIR": str(text.folder / "no-input"),
+            "KCHAIN_WORKING_DIR": working,
+            "KCHAIN_PARAMETERS": str(told),
+        }
+        began_at = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-u", str(loops.KERNEL / "train.py")],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if '"event": "step"' in line:
+                break
+        seconds = time.perf_counter() - began_at
+        process.kill()
+        process.communicate()
+    return seconds
+
+
+SEEK = """
+import sys, time
+import numpy as np
+import data, parameters
+settings = parameters.merge_settings("wikitext103", {})
+blocks = 120_000_000 // settings.block_tokens
+for batch in (0, 10_000, 14_000):
+    data.block_order.cache_clear()
+    began_at = time.perf_counter()
+    data.sample_ids(settings, blocks, batch // settings.accumulation, 0)
+    print(time.perf_counter() - began_at)
+"""
+
+
+def seek(rounds: int) -> list[list[float]]:
+    """Seconds to find the blocks of batch 0, 10,000 and 14,000 of WikiText-103, nothing cached."""
+    measured = [
+        subprocess.run(
+            [sys.executable, "-c", SEEK],
+            env={**os.environ, "PYTHONPATH": str(loops.KERNEL)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in say(range(rounds), "seeks")
+    ]
+    return [[float(values[place]) for values in measured] for place in range(3)]
+
+
+def stalls(text: Text, loop: str, rounds: int) -> list[float]:
+    """Seconds that a save holds the training up, one save after every step."""
+    running = Loop(loop, text.folder, launcher_environment(text.folder))
+    for _ in say(range(WARM_UP + rounds), f"saves of {loop}"):
+        facts = running.step()
+    running.close()
+    return [float(seconds) for seconds in facts["stalls"][-rounds:]]
+
+
+GUIDES_DATA = """
+import json, sys, time
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+folder = sys.argv[1]
+rows = open(folder + "/text/bench.train.txt", encoding="utf-8").read().splitlines(keepends=True)
+tokenizer = PreTrainedTokenizerFast(tokenizer_file=folder + "/text/tokenizer.json",
+    eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+def encode(batch):
+    return tokenizer(batch["text"], padding="max_length", truncation=True, max_length=512)
+began_at = time.perf_counter()
+Dataset.from_dict({"text": rows}).map(encode, batched=True)
+print(json.dumps((time.perf_counter() - began_at) / len(rows)))
+"""
+
+
+def guides_data(text: Text) -> float:
+    """Seconds to tokenise one row the guide's way: datasets.map, every row padded to 512."""
+    done = subprocess.run(
+        [sys.executable, "-c", GUIDES_DATA, str(text.folder)],
+        env={**os.environ, **quiet(), "HF_HOME": str(text.folder / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Goodput:
+    """One real session, from the notebook's start to its end; seconds."""
+
+    wall: float
+    saves: int
+    start: float  # before the first step
+    slowdown: float  # that the writer causes, for each save
+    verdict: dict[str, Any]
+
+    @property
+    def share(self) -> float:
+        """Of the wall time, what optimizer steps would have taken without the writer beside them."""
+        return (self.verdict["seconds"]["train"] - self.saves * self.slowdown) / self.wall
+
+
+def goodput(text: Text, minutes: float) -> Goodput:
+    """Run the rendered notebook as Kaggle does, with papermill, until its time is up."""
+    from orchestrator import kernel
+
+    budget = minutes * 60 + 90 + 30  # the reserve, and something for start and end
+    parameters = loops.session_parameters(
+        checkpoint_steps=10**6, checkpoint_seconds=40, evaluation_steps=10**6, evaluation_blocks=4
+    )
+    parameters["time_budget_seconds"] = budget
+    working = text.folder / "session"
+    working.mkdir()
+    notebook = working / "notebook.ipynb"
+    notebook.write_text(kernel.render(parameters), "utf-8")
+    environment = {
+        "KCHAIN_INPUT_DIR": str(text.folder / "text"),
+        "KCHAIN_WORKING_DIR": str(working),
+        "HF_HOME": str(text.folder / "cache-2"),
+    }
+    say([], f"a session of {budget:.0f} s")
+    began_at = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "papermill", "--log-output", str(notebook), os.devnull],
+        env={**os.environ, **quiet(), **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    events = [
+        {**json.loads(line.partition("kchain: ")[2]), "at": time.perf_counter() - began_at}
+        for line in process.stderr
+        if "kchain: {" in line
+    ]
+    process.wait()
+    wall = time.perf_counter() - began_at
+    verdict = json.loads((working / "session.json").read_text())
+    return measure(events, wall, verdict)
+
+
+def measure(events: list[dict[str, Any]], wall: float, verdict: dict[str, Any]) -> Goodput:
+    """What a save costs the steps beside it: the log's stretches with one against those around.
+
+    A stretch lies between two step lines. The machine's speed drifts over minutes, so each stretch
+    with a save is compared with the four on either side that have none.
+    """
+    lines = [event for event in events if event["event"] in ("start", "step")]
+    saves = [event["at"] for event in events if event["event"] == "checkpoint"]
+    stretches = [
+        (
+            (after["at"] - before["at"]) / (after["step"] - before["step"]),
+            after["step"] - before["step"],
+            any(before["at"] < at <= after["at"] for at in saves),
+        )
+        for before, after in itertools.pairwise(lines)
+        if after["step"] > before["step"]
+    ]
+    extra = []
+    for place, (seconds, steps, saved) in enumerate(stretches):
+        around = stretches[max(0, place - 4) : place + 5]
+        calm = [other for other, _, with_save in around if not with_save]
+        if saved and calm:
+            extra.append((seconds - statistics.median(calm)) * steps)
+    return Goodput(
+        wall=wall,
+        saves=len(saves),
+        start=lines[0]["at"],
+        slowdown=max(0.0, statistics.mean(extra)),
+        verdict=verdict,
+    )
