@@ -8,6 +8,7 @@ status is 0; anything else means that not even that was possible.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ for index in range(torch.cuda.device_count()):
 print(json.dumps(names))
 """
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
+TORCHRUN_SPEAKS = re.compile(r"^[WE]\d{4} .* torch/distributed/", re.MULTILINE)
+ROOT_CAUSE = re.compile(r"Root Cause.*?rank +: (\d+).*?exitcode +: (-?\d+)", re.DOTALL)
 ERROR_WORDS = {  # how Python and PyTorch spell what has a reason of its own in the verdict
     "OutOfMemoryError": "out_of_memory",
     "MemoryError": "out_of_memory",
@@ -147,7 +150,7 @@ def run_child(command: list[str], environment: dict[str, str]) -> Ending | None:
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
-    tail = deque(maxlen=20)
+    tail = deque(maxlen=200)
     for line in child.stdout:
         print(line, end="", flush=True)
         tail.append(line)
@@ -157,6 +160,10 @@ def run_child(command: list[str], environment: dict[str, str]) -> Ending | None:
 
 def explain_death(status: int, output: str, told: list[int]) -> Ending:
     """The verdict for a program that wrote none, from its exit status and its last lines."""
+    if cause := ROOT_CAUSE.search(output):  # of torchrun's own report nothing else is of use
+        mark, status = f"[rank{cause[1]}]: ", int(cause[2])
+        said = TORCHRUN_SPEAKS.split(output)[0].splitlines()
+        output = "\n".join(line.removeprefix(mark) for line in said)
     last = last_line(output)
     if told and (status == -told[0] or last.startswith("KeyboardInterrupt")):
         name = signal.Signals(told[0]).name

@@ -220,7 +220,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
     folder = CheckpointFolder(paths.checkpoints, parameters)
     if rank == 0:
         take_over(found, folder)
-    if BEST not in folder.entries:
+    if agree(BEST in folder.entries) == [0]:
         best_val_loss = None  # nothing to compare with any more: the next validation is the best
     history["chain"] = parameters.chain
     place = {"session": parameters.session, "attempt": parameters.attempt}
@@ -385,6 +385,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
             save(best=improved, final=final)
         session.spend("save")
         saver.finish()
+    if processes > 1:
+        torch.distributed.destroy_process_group()
     return ending
 
 

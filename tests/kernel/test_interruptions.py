@@ -120,7 +120,8 @@ def test_a_training_process_that_is_killed_takes_the_others_with_it(new_place, l
     verdict = place.verdict
 
     assert launcher.returncode == 0
-    assert (verdict["outcome"], verdict["reason"]) == ("failed", "exception")
+    assert (verdict["outcome"], verdict["reason"]) == ("failed", "signal")
+    assert verdict["detail"] == "the trainer was killed by SIGKILL"
     assert place.entry(place.manifest["latest"])["step"] >= 2
     check("verdict", verdict)
     check("manifest", place.manifest)
@@ -168,6 +169,25 @@ def test_a_loss_that_is_not_finite_ends_the_session_before_the_step(new_place, p
     assert f"at step {verdict['last_step'] + 1}" in verdict["detail"]
 
 
+# What torchrun prints when a process of its own dies, in the order in which it appears.
+TORCHRUN = """\
+[rank1]: Traceback (most recent call last):
+[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB
+W1124 17:28:36.515000 7 torch/distributed/elastic/multiprocessing/api.py:1028] Sending SIGTERM
+Traceback (most recent call last):
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============
+Failures:
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 8)  (SIGTERM)
+------------
+Root Cause (first observed failure):
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 9)
+============
+"""
+
+
 @pytest.mark.parametrize(
     ("status", "output", "told", "outcome", "reason"),
     [
@@ -177,6 +197,8 @@ def test_a_loss_that_is_not_finite_ends_the_session_before_the_step(new_place, p
         (-9, "", [], "failed", "signal"),
         (-15, "", [15], "stopped", "signal"),
         (0, "", [], "failed", "exception"),
+        (1, TORCHRUN.format(code=1), [], "failed", "out_of_memory"),
+        (1, TORCHRUN.format(code=-9), [], "failed", "signal"),
     ],
 )
 def test_a_trainers_death_is_explained(load, status, output, told, outcome, reason):
