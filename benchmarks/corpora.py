@@ -30,7 +30,7 @@ def prepare(folder: Path) -> Text:
     """Tokenise the text in both forms, with GPT-2's vocabulary."""
     given = os.environ.get("KCHAIN_BENCH_TEXT")
     if given:
-        name = "WikiText-2, validation and test articles"
+        name = f"{Path(given).resolve().name}, validation and test articles"
         parts = [(Path(given) / f"{part}.txt").read_text("utf-8") for part in ("valid", "test")]
     else:
         from pydoc_data.topics import topics
@@ -87,6 +87,5 @@ def quiet() -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
 
 
-def say(things: Any, what: str) -> Any:
+def say(what: str) -> None:
     print(f"{datetime.datetime.now(datetime.UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
-    return things

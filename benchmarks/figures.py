@@ -20,9 +20,23 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.kernel import SOURCE_LIMIT_BYTES, render
+
 ROOT = Path(__file__).parent.parent
 KCHAIN = [sys.executable, "-m", "orchestrator"]
 SAMPLE_SECONDS = 0.05
+PARAMETERS = {  # the rehearsal from its first step to its last, in one session
+    "contract": 1,
+    "chain": "whole",
+    "session": 1,
+    "attempt": 1,
+    "token": "kc1." + "a" * 26,
+    "parent": None,
+    "time_budget_seconds": 3600,
+    "sessions_planned": 1,
+    "training": {"preset": "rehearsal", "overrides": {"steps_per_session": None}},
+    "accelerator": {"kind": "none", "count": 0},
+}
 
 
 def main() -> None:
@@ -33,10 +47,24 @@ def main() -> None:
     print(
         f"machine: {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
+    notebook()
     startup()
     for number in range(1, runs + 1):
         dry_run(number, runs)
     resume()
+
+
+def notebook() -> None:
+    """Print the outline and size of the notebook that is pushed."""
+    source = render(PARAMETERS)
+    cells = json.loads(source)["cells"]
+    print(f"notebook: {len(source.encode()):,} bytes of {SOURCE_LIMIT_BYTES:,}, {len(cells)} cells")
+    for cell in cells:
+        first, _, rest = cell["source"].partition("\n")
+        if first.startswith("## "):
+            print(f"  {first.removeprefix('## ')}")
+        elif first.startswith("%%writefile"):
+            print(f"    {first.rpartition('/')[2]}: {len(rest.splitlines())} lines")
 
 
 def startup() -> None:
@@ -106,19 +134,7 @@ def resume() -> None:
 def uninterrupted(folder: Path) -> dict[str, list[dict[str, float]]]:
     """Run the kernel template once over all steps and return its history."""
     (folder / "input").mkdir(parents=True)
-    parameters = {
-        "contract": 1,
-        "chain": "whole",
-        "session": 1,
-        "attempt": 1,
-        "token": "kc1." + "a" * 26,
-        "parent": None,
-        "time_budget_seconds": 3600,
-        "sessions_planned": 1,
-        "training": {"preset": "rehearsal", "overrides": {"steps_per_session": None}},
-        "accelerator": {"kind": "none", "count": 0},
-    }
-    (folder / "parameters.json").write_text(json.dumps(parameters))
+    (folder / "parameters.json").write_text(json.dumps(PARAMETERS))
     subprocess.run(
         [sys.executable, str(ROOT / "kernel_template" / "launch.py")],
         env={

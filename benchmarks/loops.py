@@ -36,7 +36,7 @@ class Gate:
     def __init__(self) -> None:
         self._began_at = time.perf_counter()
 
-    def step(self, **facts: float) -> None:
+    def step(self, **facts: Any) -> None:
         seconds = time.perf_counter() - self._began_at
         print(json.dumps({"seconds": seconds, **facts}), flush=True)
         if not sys.stdin.readline():
@@ -221,6 +221,51 @@ def ours(folder: Path, gate: Gate, **overrides: Any) -> None:
     train.train(Gated(raw, paths, time.time()), parse_parameters(raw))
 
 
+def profiled(folder: Path, gate: Gate) -> None:
+    """kchain's loop under PyTorch's profiler; reports the share of each part of a step."""
+    from torch.profiler import ProfilerActivity, profile
+
+    class Profiled(Gate):
+        def __init__(self) -> None:
+            super().__init__()
+            self.profiler = profile(activities=[ProfilerActivity.CPU])
+            self.profiler.start()
+
+        def step(self, **_facts: Any) -> None:
+            self.profiler.stop()
+            shares = dict.fromkeys([*PARTS, "everything else"], 0.0)
+            for event in self.profiler.key_averages():
+                named = [part for part, names in PARTS.items() if event.key in names]
+                shares[(named or ["everything else"])[0]] += event.self_cpu_time_total
+            total = sum(shares.values())
+            gate.step(parts={part: share / total for part, share in shares.items()})
+            self.profiler = profile(activities=[ProfilerActivity.CPU])
+            self.profiler.start()
+
+    ours(folder, Profiled())
+
+
+ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
+PARTS = {
+    "matrix products": {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"},
+    "softmax and its statistics": {"aten::_softmax", "aten::amax", "aten::index_put_"},
+    "attention": {ATTENTION, f"{ATTENTION}_backward"},
+    "norms and GELU": {
+        *("aten::native_layer_norm", "aten::native_layer_norm_backward"),
+        *("aten::gelu", "aten::gelu_backward"),
+    },
+    "dropout": {"aten::bernoulli_", "aten::native_dropout", "aten::native_dropout_backward"},
+    "optimizer and clipping": {
+        *("aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_"),
+        "aten::linalg_vector_norm",
+    },
+    "adding, scaling, copying, filling": {
+        *("aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::sub_", "aten::div_"),
+        *("aten::copy_", "aten::fill_", "aten::zero_", "aten::sum", "aten::div"),
+    },
+}
+
+
 def session_parameters(preset: str = "wikitext103", **overrides: Any) -> dict[str, Any]:
     """A session of 10 M parameters with the comparison's step; nothing saved or validated."""
     quiet = {"checkpoint_steps": 10**6, "checkpoint_seconds": 10**6, "evaluation_steps": 10**6}
@@ -295,6 +340,7 @@ LOOPS: dict[str, Callable[[Path, Gate], None]] = {
     "ours-bf16": lambda *to: ours(*to, precision="bf16"),
     "ours-saving": lambda *to: ours(*to, **saving("wikitext103")),
     "ours-19m-saving": lambda *to: ours(*to, **saving("wikitext103-19m")),
+    "ours-profile": profiled,
     "matrices": lambda *to: matrices(*to, FP32),
     "matrices-bf16": lambda *to: matrices(*to, BF16),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,9 +23,10 @@ from throughput import WARM_UP, Loop, launcher_environment
 
 def startup(text: Text, rounds: int) -> list[float]:
     """Seconds from the training process's start to its first optimizer step, of one micro-batch."""
+    say("starts")
     return [
         first_step(text, loops.session_parameters(batch_size=1, accumulation=1))
-        for _ in say(range(rounds), "starts")
+        for _ in range(rounds)
     ]
 
 
@@ -55,21 +58,24 @@ def first_step(text: Text, parameters: dict[str, Any]) -> float:
 
 
 SEEK = """
-import sys, time
-import numpy as np
+import time
+import torch
 import data, parameters
 settings = parameters.merge_settings("wikitext103", {})
 blocks = 120_000_000 // settings.block_tokens
+tokens = torch.zeros(120_000_000, dtype=torch.int32)
 for batch in (0, 10_000, 14_000):
     data.block_order.cache_clear()
     began_at = time.perf_counter()
-    data.sample_ids(settings, blocks, batch // settings.accumulation, 0)
+    ids = data.sample_ids(settings, blocks, batch // settings.accumulation, 0)
+    data.read_blocks(tokens, ids, settings.block_tokens)
     print(time.perf_counter() - began_at)
 """
 
 
 def seek(rounds: int) -> list[list[float]]:
     """Seconds to find the blocks of batch 0, 10,000 and 14,000 of WikiText-103, nothing cached."""
+    say("seeks")
     measured = [
         subprocess.run(
             [sys.executable, "-c", SEEK],
@@ -78,7 +84,7 @@ def seek(rounds: int) -> list[list[float]]:
             text=True,
             check=True,
         ).stdout.split()
-        for _ in say(range(rounds), "seeks")
+        for _ in range(rounds)
     ]
     return [[float(values[place]) for values in measured] for place in range(3)]
 
@@ -86,7 +92,8 @@ def seek(rounds: int) -> list[list[float]]:
 def stalls(text: Text, loop: str, rounds: int) -> list[float]:
     """Seconds that a save holds the training up, one save after every step."""
     running = Loop(loop, text.folder, launcher_environment(text.folder))
-    for _ in say(range(WARM_UP + rounds), f"saves of {loop}"):
+    say(f"saves of {loop}")
+    for _ in range(WARM_UP + rounds):
         facts = running.step()
     running.close()
     return [float(seconds) for seconds in facts["stalls"][-rounds:]]
@@ -127,8 +134,12 @@ class Goodput:
     wall: float
     saves: int
     start: float  # before the first step
-    slowdown: float  # that the writer causes, for each save
+    slowdowns: list[float]  # what the writer cost the steps beside it, for each save
     verdict: dict[str, Any]
+
+    @property
+    def slowdown(self) -> float:
+        return max(0.0, statistics.mean(self.slowdowns))
 
     @property
     def share(self) -> float:
@@ -137,24 +148,55 @@ class Goodput:
 
 
 def goodput(text: Text, minutes: float) -> Goodput:
-    """Run the rendered notebook as Kaggle does, with papermill, until its time is up."""
+    """A second session through the rendered notebook, as Kaggle runs it, until its time is up.
+
+    Its first step comes after the notebook's start, the search and verification of its parent, the
+    data, and the validation that shows the resume to be right. Validations take the share of the
+    blocks that they take in the preset.
+    """
+    rare = {"checkpoint_steps": 10**6, "checkpoint_seconds": 40}
+    validation = {"evaluation_steps": 250, "evaluation_blocks": 8}
+    first = loops.session_parameters(**rare, **validation, steps_per_session=3)
+    run_notebook(text, first, text.folder / "text")
+    left = text.folder / "session-1" / "checkpoints"
+    mounted = text.folder / "input"
+    shutil.copytree(text.folder / "text", mounted)
+    raw = (left / "manifest.json").read_bytes()
+    manifest = json.loads(raw)
+    for name in [*manifest["publish"], "manifest.json"]:
+        shutil.copy(left / name, mounted / name)
+    entry = next(entry for entry in manifest["files"] if entry["name"] == manifest["latest"])
+    parent = {
+        "file": entry["name"],
+        **{key: entry[key] for key in ("step", "bytes", "sha256")},
+        "manifest_sha256": hashlib.sha256(raw).hexdigest(),
+    }
+    second = {
+        **loops.session_parameters(**rare, **validation),
+        "session": 2,
+        "token": "kc1." + "c" * 26,
+        "parent": parent,
+        "time_budget_seconds": minutes * 60 + 90 + 30,  # the reserve, and some for start and end
+    }
+    return measure(*run_notebook(text, second, mounted))
+
+
+def run_notebook(
+    text: Text, parameters: dict[str, Any], mounted: Path
+) -> tuple[list[dict[str, Any]], float, dict[str, Any]]:
+    """The session's progress lines with the seconds at which they came, its length, its verdict."""
     from orchestrator import kernel
 
-    budget = minutes * 60 + 90 + 30  # the reserve, and something for start and end
-    parameters = loops.session_parameters(
-        checkpoint_steps=10**6, checkpoint_seconds=40, evaluation_steps=10**6, evaluation_blocks=4
-    )
-    parameters["time_budget_seconds"] = budget
-    working = text.folder / "session"
+    working = text.folder / f"session-{parameters['session']}"
     working.mkdir()
     notebook = working / "notebook.ipynb"
     notebook.write_text(kernel.render(parameters), "utf-8")
     environment = {
-        "KCHAIN_INPUT_DIR": str(text.folder / "text"),
+        "KCHAIN_INPUT_DIR": str(mounted),
         "KCHAIN_WORKING_DIR": str(working),
-        "HF_HOME": str(text.folder / "cache-2"),
+        "HF_HOME": str(text.folder / f"cache-{parameters['session']}"),
     }
-    say([], f"a session of {budget:.0f} s")
+    say(f"session {parameters['session']}")
     began_at = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "papermill", "--log-output", str(notebook), os.devnull],
@@ -171,8 +213,7 @@ def goodput(text: Text, minutes: float) -> Goodput:
     ]
     process.wait()
     wall = time.perf_counter() - began_at
-    verdict = json.loads((working / "session.json").read_text())
-    return measure(events, wall, verdict)
+    return events, wall, json.loads((working / "session.json").read_text())
 
 
 def measure(events: list[dict[str, Any]], wall: float, verdict: dict[str, Any]) -> Goodput:
@@ -202,6 +243,6 @@ def measure(events: list[dict[str, Any]], wall: float, verdict: dict[str, Any]) 
         wall=wall,
         saves=len(saves),
         start=lines[0]["at"],
-        slowdown=max(0.0, statistics.mean(extra)),
+        slowdowns=extra,
         verdict=verdict,
     )

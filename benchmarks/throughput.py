@@ -20,7 +20,6 @@ POSITIONS = loops.BATCH * loops.ACCUMULATION * loops.TOKENS  # of one optimizer 
 MATRIX_WEIGHTS = 50_304 * loops.WIDTH + 12 * loops.LAYERS * loops.WIDTH**2
 # Multiplications and additions of one token, forward and backward: 6 a weight, and causal attention.
 FLOPS_A_TOKEN = 6 * MATRIX_WEIGHTS + 6 * loops.LAYERS * loops.TOKENS * loops.WIDTH
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,44 @@ class Row:
     title: str
     precision: str
     dropout: str
-    environment: str = ""  # "ours": the variables that the launcher sets
+    launched: bool = False  # with the variables that kchain's launcher sets
 
 
+PLAIN = "plain loop in nanoGPT's manner"
 ROWS = [
     Row("guide", "the guide's way: rows padded to 512, transformers' model", "fp32", "0.1"),
     Row("trainer", "Hugging Face's Trainer, packed", "fp32", "0.1"),
-    Row("plain-attention-dropout", "plain loop in nanoGPT's manner", "fp32", "0.1"),
-    Row("plain", "plain loop in nanoGPT's manner", "fp32", "0.1, attention 0"),
-    Row("plain", "the same with kchain's allocator settings", "fp32", "0.1, attention 0", "ours"),
-    Row("plain-bf16", "plain loop in nanoGPT's manner", "bf16", "0.1, attention 0"),
-    Row("ours-attention-dropout", "**kchain**", "fp32", "0.1", "ours"),
-    Row("ours", "**kchain, defaults**", "fp32", "0.1, attention 0", "ours"),
-    Row("ours-bf16", "**kchain**", "bf16", "0.1, attention 0", "ours"),
+    Row("plain-attention-dropout", PLAIN, "fp32", "0.1"),
+    Row("plain", PLAIN, "fp32", "0.1, attention 0"),
+    Row("plain-bf16", PLAIN, "bf16", "0.1, attention 0"),
+    Row("plain-attention-dropout", f"{PLAIN}, kchain's environment", "fp32", "0.1", launched=True),
+    Row("plain", f"{PLAIN}, kchain's environment", "fp32", "0.1, attention 0", launched=True),
+    Row("plain-bf16", f"{PLAIN}, kchain's environment", "bf16", "0.1, attention 0", launched=True),
+    Row("ours-attention-dropout", "**kchain**", "fp32", "0.1", launched=True),
+    Row("ours", "**kchain, defaults**", "fp32", "0.1, attention 0", launched=True),
+    Row("ours-bf16", "**kchain**", "bf16", "0.1, attention 0", launched=True),
     Row("matrices", "matrix products alone", "fp32", ""),
     Row("matrices-bf16", "matrix products alone", "bf16", ""),
+]
+PAIRS = [  # title, kchain's row, the other row and whether that has kchain's environment
+    ("guide's way, same dropout", "ours-attention-dropout", ("guide", False)),
+    ("guide's way, defaults", "ours", ("guide", False)),
+    ("guide's way, bf16", "ours-bf16", ("guide", False)),
+    ("Trainer, same dropout", "ours-attention-dropout", ("trainer", False)),
+    (
+        "plain loop, dropout in attention",
+        "ours-attention-dropout",
+        ("plain-attention-dropout", False),
+    ),
+    ("plain loop, defaults", "ours", ("plain", False)),
+    ("plain loop, bf16", "ours-bf16", ("plain-bf16", False)),
+    (
+        "plain loop in kchain's environment, dropout in attention",
+        "ours-attention-dropout",
+        ("plain-attention-dropout", True),
+    ),
+    ("plain loop in kchain's environment, defaults", "ours", ("plain", True)),
+    ("plain loop in kchain's environment, bf16", "ours-bf16", ("plain-bf16", True)),
 ]
 
 
@@ -104,12 +126,12 @@ def launcher_environment(folder: Path) -> dict[str, str]:
 
 def throughput(text: Text, rounds: int) -> dict[int, list[float]]:
     """Real tokens per second of every row, one value a round; flop/s for the matrix products."""
+    say("starting the loops")
     ours = launcher_environment(text.folder)
-    running = [
-        Loop(row.loop, text.folder, pick(row, ours)) for row in say(ROWS, "starting the loops")
-    ]
+    running = [Loop(row.loop, text.folder, ours if row.launched else {}) for row in ROWS]
     found: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
-    for turn in say(range(WARM_UP + rounds), "rounds"):
+    say("rounds")
+    for turn in range(WARM_UP + rounds):
         for place in range(len(ROWS)):
             number = (place + turn) % len(ROWS)
             facts = running[number].step()
@@ -122,15 +144,9 @@ def throughput(text: Text, rounds: int) -> dict[int, list[float]]:
     return found
 
 
-def pick(row: Row, ours: dict[str, str]) -> dict[str, str]:
-    if row.environment != "ours":
-        return {}
-    return ours if row.loop.startswith("ours") else ALLOCATOR
-
-
 def throughput_table(text: Text, found: dict[int, list[float]]) -> Iterator[str]:
     medians = {number: statistics.median(values) for number, values in found.items()}
-    by_loop = {(row.loop, row.environment): number for number, row in enumerate(ROWS)}
+    by_loop = {(row.loop, row.launched): number for number, row in enumerate(ROWS)}
     limits = {
         row.precision: medians[number] / FLOPS_A_TOKEN
         for number, row in enumerate(ROWS)
@@ -149,24 +165,24 @@ def throughput_table(text: Text, found: dict[int, list[float]]) -> Iterator[str]
             f"{100 * middle / limits[row.precision]:.0f} % |"
         )
     yield ""
-    pairs = [
-        ("guide's way, same dropout", ("ours-attention-dropout", "ours"), ("guide", "")),
-        ("guide's way, defaults", ("ours", "ours"), ("guide", "")),
-        ("guide's way, bf16", ("ours-bf16", "ours"), ("guide", "")),
-        ("plain loop, defaults", ("ours", "ours"), ("plain", "")),
-        ("plain loop with kchain's allocator settings", ("ours", "ours"), ("plain", "ours")),
-        ("plain loop, dropout in attention", ("ours-attention-dropout", "ours"), PLAIN_DROPOUT),
-        ("plain loop, bf16", ("ours-bf16", "ours"), ("plain-bf16", "")),
-        ("Trainer, same dropout", ("ours-attention-dropout", "ours"), ("trainer", "")),
-    ]
     yield "| kchain against | Median of the ratios | Spread |"
     yield "| --- | ---: | ---: |"
-    for title, mine, other in pairs:
-        pair = zip(found[by_loop[mine]], found[by_loop[other]], strict=True)
+    for title, mine, other in PAIRS:
+        pair = zip(found[by_loop[mine, True]], found[by_loop[other]], strict=True)
         ratios = [one / two for one, two in pair]
         yield (
             f"| {title} | {statistics.median(ratios):.2f}x | {min(ratios):.2f}-{max(ratios):.2f} |"
         )
 
 
-PLAIN_DROPOUT = ("plain-attention-dropout", "")
+def parts(text: Text) -> Iterator[str]:
+    """Where the time of one default step goes, by PyTorch's profiler."""
+    say("profile")
+    running = Loop("ours-profile", text.folder, launcher_environment(text.folder))
+    for _ in range(WARM_UP + 1):
+        facts = running.step()
+    running.close()
+    yield "| Part of a step | Share |"
+    yield "| --- | ---: |"
+    for part, share in facts["parts"].items():
+        yield f"| {part} | {100 * share:.1f} % |"

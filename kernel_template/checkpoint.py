@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -112,7 +113,9 @@ class CheckpointFolder:
         """Go on from these intact files of our own; what else a kill left here is removed."""
         self.entries = {entry["name"]: entry for entry in entries}
         for path in [*self.folder.glob("checkpoint_*.pt"), *self.folder.glob("*.tmp")]:
-            if path.name not in self.entries:
+            if path.is_dir():  # an export that a kill cut short
+                shutil.rmtree(path)
+            elif path.name not in self.entries:
                 path.unlink()
 
     def carry_best(self, place: Path, entry: dict) -> None:

@@ -107,9 +107,9 @@ def find_attached_tokens(input_dir: Path) -> dict | None:
     described = _find_file(input_dir, DESCRIPTION)
     if described is None:
         return None
-    facts = json.loads(described.read_text(encoding="utf-8"))
+    facts = read_description(described)
     path, vocabulary = described.with_name(TOKENS), described.with_name(TOKENIZER)
-    if facts.get("contract") != CONTRACT or not path.is_file() or not vocabulary.is_file():
+    if facts is None or not path.is_file() or not vocabulary.is_file():
         detail = f"{described} needs {TOKENS} and {TOKENIZER} beside it, of contract {CONTRACT}"
         raise Refusal("data_missing", detail)
     with path.open("rb") as file:
@@ -119,6 +119,17 @@ def find_attached_tokens(input_dir: Path) -> dict | None:
         raise Refusal("data_mismatch", f"{path} is not what {described.name} lists")
     facts.update(describe_tokenizer(Tokenizer.from_file(str(vocabulary))))
     return {**facts, "source": f"{path}, tokenised before", "folder": str(path.parent)}
+
+
+def read_description(path: Path) -> dict | None:
+    """The facts about a tokens.bin, or None if this contract cannot read them."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    numbers = ("contract", "train_tokens", "validation_tokens")
+    known = isinstance(facts, dict) and all(isinstance(facts.get(key), int) for key in numbers)
+    return facts if known and facts["contract"] == CONTRACT and "sha256" in facts else None
 
 
 def load_python_topics(settings: Settings, _input_dir: Path) -> Corpus:

@@ -82,7 +82,8 @@ def to_theirs(tensors: dict, config: ModelConfig) -> Iterator[tuple[str, torch.T
 
 def to_ours(name: str, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """One of their tensors in our shape: padded rows are zero, linear weights transposed."""
-    tensor = tensor.T if is_linear(name, tensor) else tensor
+    # Contiguous: fused AdamW reads moments in memory order, whatever strides a view has.
+    tensor = tensor.T.contiguous() if is_linear(name, tensor) else tensor
     if name == "wte.weight" and len(tensor) < len(like):
         padding = torch.zeros(len(like) - len(tensor), tensor.shape[1])
         tensor = torch.cat([tensor.float(), padding])

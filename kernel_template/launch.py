@@ -18,7 +18,7 @@ from pathlib import Path
 
 from parameters import Parameters, parse_parameters, read_parameters
 from search import find_promised
-from session import Ending, Refusal, Session, find_paths, session_started_at
+from session import Ending, Paths, Refusal, Session, find_paths, session_started_at
 
 CODE_DIR = Path(__file__).resolve().parent
 PROBE_SECONDS = 120.0  # a broken driver hangs rather than fails
@@ -40,6 +40,7 @@ ERROR_WORDS = {  # how Python and PyTorch spell what has a reason of its own in 
     "MemoryError": "out_of_memory",
     "can't allocate memory": "out_of_memory",
     "No space left on device": "disk_full",
+    "(out_of_memory)": "out_of_memory",  # how a silent process of several says it
 }
 
 
@@ -59,17 +60,19 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="kchain-data-") as folder:
         environment = make_environment(parameters, started_at, folder)
-        training = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes > 1 else []
-        for command in (["corpus.py"], [*training, "train.py"]):
-            death = run_child(command, environment)
-            verdict = json.loads(paths.verdict.read_text(encoding="utf-8"))
-            if verdict["outcome"] != "running":
-                return 0
-            if death is not None or command[-1] == "train.py":  # it could not say how it ended
-                last = death or Ending("failed", "exception", "the training ended without a word")
-                Session(raw, paths, started_at, since="idle").finish(last)
-                return 0
+        torchrun = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes > 1 else []
+        signals: list[int] = []
+        death = run_child([], "corpus.py", environment, signals)
+        if death is None and not has_ended(paths):
+            death = run_child(torchrun, "train.py", environment, signals)
+            death = death or Ending("failed", "exception", "the training ended without a word")
+    if not has_ended(paths):  # it could not say itself how it ended
+        Session(raw, paths, started_at, since="idle").finish(death)
     return 0
+
+
+def has_ended(paths: Paths) -> bool:
+    return json.loads(paths.verdict.read_text(encoding="utf-8"))["outcome"] != "running"
 
 
 def check_accelerator(expected: dict) -> list[str]:
@@ -105,6 +108,8 @@ def count_processes(parameters: Parameters, gpus: list[str]) -> int:
     count = int(os.environ.get("KCHAIN_PROCESSES", "1"))
     if gpus:
         count = max(1, parameters.accelerator["count"])
+    if count < 1:
+        raise Refusal("config_mismatch", f"KCHAIN_PROCESSES is {count}, must be 1 or more")
     if parameters.settings.accumulation % count:
         detail = f"accumulation is {parameters.settings.accumulation}, no multiple of {count}"
         raise Refusal("config_mismatch", f"{detail} devices, which share a step's micro-batches")
@@ -130,9 +135,13 @@ def make_environment(parameters: Parameters, started_at: float, data_dir: str) -
     return environment
 
 
-def run_child(command: list[str], environment: dict[str, str]) -> Ending | None:
-    """Run one of our programs, its output passed on line by line; returns what its death was."""
-    *runner, program = command
+def run_child(
+    runner: list[str], program: str, environment: dict[str, str], signals: list[int]
+) -> Ending | None:
+    """Run one of our programs, its output passed on line by line; returns what its death was.
+
+    Signals are passed on and noted in `signals`, those between two programs as well.
+    """
     child = subprocess.Popen(
         [sys.executable, "-u", *runner, str(CODE_DIR / program)],
         stdout=subprocess.PIPE,
@@ -142,20 +151,22 @@ def run_child(command: list[str], environment: dict[str, str]) -> Ending | None:
         errors="replace",
         env=environment,
     )
-    told = []
+    came_before = [*signals]
 
     def forward(number, _frame):
-        told.append(number)
+        signals.append(number)
         child.send_signal(number)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
+    for number in came_before:
+        child.send_signal(number)
     tail = deque(maxlen=200)
     for line in child.stdout:
         print(line, end="", flush=True)
         tail.append(line)
     status = child.wait()
-    return explain_death(status, "".join(tail), told) if status != 0 else None
+    return explain_death(status, "".join(tail), signals) if status != 0 else None
 
 
 def explain_death(status: int, output: str, told: list[int]) -> Ending:
@@ -165,7 +176,8 @@ def explain_death(status: int, output: str, told: list[int]) -> Ending:
         said = TORCHRUN_SPEAKS.split(output)[0].splitlines()
         output = "\n".join(line.removeprefix(mark) for line in said)
     last = last_line(output)
-    if told and (status == -told[0] or last.startswith("KeyboardInterrupt")):
+    interrupted = last.startswith("KeyboardInterrupt") or "SignalException" in last
+    if told and (status == -told[0] or interrupted):
         name = signal.Signals(told[0]).name
         return Ending("stopped", "signal", f"{name} came before the first step")
     if status < 0:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 VOCAB_MULTIPLE = 64  # rows of the embedding are padded to this: 50257 becomes 50304 (tensor cores)
+HALF_SCALE = 16.0  # of the logits' gradients in float16, whose normal numbers end at 6e-5
 LOSS_ROWS = 512  # tokens whose logits exist at one time: 103 MB of them in fp32 at 50304 words
 
 
@@ -136,8 +137,9 @@ class TiedCrossEntropy(torch.autograd.Function):
     probabilities, and multiplied back, so that nothing is computed twice. (The method is Cut Your
     Losses' and Liger Kernel's, in plain PyTorch.)
 
-    The gradients are kept without the factor that the backward pass brings: in float16 a
-    probability below 6e-8 becomes zero, and what a loss scale adds comes after that.
+    The backward pass brings its factor, a loss scale among them, too late for float16, in which a
+    probability of 1 in 50,000 is no normal number. So float16 has a fixed scale of its own here:
+    larger than what a loss scale of 65,536 leaves of itself after the mean over a step's tokens.
     """
 
     @staticmethod
@@ -146,6 +148,7 @@ class TiedCrossEntropy(torch.autograd.Function):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         with torch.autocast(kind, enabled=False):
+            scale = HALF_SCALE if dtype == torch.float16 else 1.0
             rows, words = hidden.to(dtype), weight.to(dtype)
             learns = ctx.needs_input_grad[0]
             if learns:
@@ -167,7 +170,7 @@ class TiedCrossEntropy(torch.autograd.Function):
                 total += (top - p.amax(1, keepdim=True).log() - at_target).sum()
                 if learns:
                     p[torch.arange(len(x), device=p.device), y[:, 0]] -= 1  # the logits' gradient
-                    p = p.to(dtype)
+                    p = (p * scale).to(dtype) if scale != 1.0 else p.to(dtype)
                     torch.mm(p, words, out=grad_hidden[here])
                     if dtype == grad_weight.dtype:
                         grad_weight.addmm_(p.T, x)
@@ -175,11 +178,13 @@ class TiedCrossEntropy(torch.autograd.Function):
                         grad_weight += p.T @ x  # pieces add up in float32
         if learns:
             ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.scale = scale
         return total
 
     @staticmethod
     def backward(ctx, grad):
         grad_hidden, grad_weight = ctx.saved_tensors
+        grad = grad / ctx.scale
         return grad_hidden * grad, grad_weight * grad, None, None
 
 

@@ -137,8 +137,9 @@ def parse_parameters(raw: dict) -> Parameters:
     _require(
         isinstance(accelerator, dict)
         and accelerator.get("kind") in ("none", "gpu")
-        and isinstance(accelerator.get("count"), int),
-        "accelerator must say its kind (none or gpu) and count",
+        and isinstance(accelerator.get("count"), int)
+        and isinstance(accelerator.get("name", ""), str),
+        "accelerator must say its kind (none or gpu), count, and perhaps name",
     )
     _require(
         isinstance(training, dict) and isinstance(training.get("overrides"), dict),

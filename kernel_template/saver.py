@@ -32,6 +32,8 @@ class Saver:
 
     def __exit__(self, *_error) -> None:
         self._writer.shutdown()
+        if self._pending and (error := self._pending.exception()):  # not asked for any more
+            print(f"the last save failed: {type(error).__name__}: {error}", flush=True)
 
     def begin(
         self,
@@ -53,7 +55,7 @@ class Saver:
         held = {**state, **{key: self._hold(key, state[key]) for key in ("model", "optimizer")}}
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._check_room(best=best)
+        self.require_room(self._state_bytes() * (2 if best else 1))
 
         def write() -> None:
             saved(self.folder.save(held, best=best, final=final))
@@ -72,7 +74,12 @@ class Saver:
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             if not full and self._free_bytes() > self._state_bytes():
                 raise
-            raise self._disk_full() from error
+            raise self._disk_full(self._state_bytes()) from error
+
+    def require_room(self, needed_bytes: float) -> None:
+        """Raise Ending unless the disk has room for so many bytes more, and a tenth."""
+        if self._free_bytes() < DISK_MARGIN * needed_bytes:
+            raise self._disk_full(needed_bytes)
 
     def _hold(self, name: str, value):
         """The same structure with every tensor copied into a buffer that all saves share."""
@@ -93,14 +100,10 @@ class Saver:
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self.folder.folder).free
 
-    def _check_room(self, *, best: bool) -> None:
-        if self._free_bytes() < DISK_MARGIN * self._state_bytes() * (2 if best else 1):
-            raise self._disk_full()
-
-    def _disk_full(self) -> Ending:
+    def _disk_full(self, needed_bytes: float) -> Ending:
         kept = [entry["name"] for entry in self.folder.entries.values() if "step" in entry]
         detail = (
-            f"the disk is full: {self._free_bytes() / 1e6:,.0f} MB are free, a checkpoint takes "
-            f"{self._state_bytes() / 1e6:,.0f} MB; kept: {', '.join(kept) or 'none'}"
+            f"the disk is full: {self._free_bytes() / 1e6:,.1f} MB are free, what comes next takes "
+            f"{needed_bytes / 1e6:,.1f} MB; kept: {', '.join(kept) or 'none'}"
         )
         return Ending("failed", "disk_full", detail)

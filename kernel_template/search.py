@@ -45,6 +45,12 @@ class Found:
     manifest: dict | None  # the one that lists it
     listing: Listing
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is the last of a training that is complete, and not an older one."""
+        latest = self.manifest and self.manifest["latest"] == self.entry["name"]
+        return bool(latest and self.manifest["training_complete"])
+
 
 def search(folder: Path) -> Listing:
     """Look everywhere below `folder`."""
@@ -174,10 +180,11 @@ def stored_time(state: dict) -> float:
     stamp = state["created_at"] if is_ours(state) else state.get("timestamp")
     if isinstance(stamp, str):
         try:
-            return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+            moment = datetime.fromisoformat(stamp)
         except ValueError:
             return 0.0
-    return float(stamp or 0.0)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return float(stamp) if isinstance(stamp, int | float) else 0.0
 
 
 def _name_of(place: Path) -> str:

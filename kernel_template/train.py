@@ -51,7 +51,6 @@ from session import (
 
 HISTORY_POINTS = 2000  # resolution of the curve over the whole training
 PROGRESS_SECONDS = {"rehearsal": 0.5}  # least time between two step lines, where not 3 s
-OUT_OF_TIME = -1  # asked for by the clock; a positive number is a signal's
 
 
 def train(session: Session, parameters: Parameters) -> Ending:
@@ -72,7 +71,11 @@ def train(session: Session, parameters: Parameters) -> Ending:
     torch.utils.deterministic.fill_uninitialized_memory = False
     names = device_names(cuda=cuda)
     fingerprint = read_fingerprint(
-        device, precision=precision, processes=processes, repeatable=repeatable
+        device,
+        precision=precision,
+        processes=processes,
+        repeatable=repeatable,
+        micro_batch=[s.batch_size, s.accumulation],  # each is a draw of dropout
     )
     session.facts["devices"] = {"kind": device.type, "names": names, "count": len(names)}
     session.facts["versions"] = software_versions()
@@ -82,7 +85,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
     found = find_start(paths, parameters)
     state = open_checkpoint(found.place) if found else None
     resumes = found is not None and is_ours(state)  # a guide's checkpoint is only taken over
-    if found and found.origin == "own" and found.manifest["training_complete"]:
+    if found and found.origin == "own" and found.is_complete:
+        session.facts.update(training_complete=True, last_step=found.entry["step"])
         return Ending("complete", None, "the training was complete before this start")
     if resumes:
         refuse_other_settings(s, state["config"])
@@ -130,6 +134,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
     history = {"contract": CONTRACT, "steps": [], "validations": [], "epochs": [], "sessions": []}
     train_loss = val_loss = None  # at this very step
     exact = "bitwise" if repeatable else "state"  # what holds since the chain's first step
+    slowest_step_seconds = slowest_evaluation_seconds = 0.0  # of this session
     if resumes:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -147,6 +152,9 @@ def train(session: Session, parameters: Parameters) -> Ending:
         step = hugging_face.take_over_guides(state, model, optimizer)
         epoch = epoch_of(s, blocks, step)
         exact = "state"
+        if step >= total_steps:
+            detail = f"the guide's checkpoint has done {step:,} steps, max_steps is {total_steps:,}"
+            raise Refusal("config_mismatch", f"{detail}: raise max_steps, or epochs")
     if processes > 1:
         parallel = torch.nn.parallel.DistributedDataParallel(
             model, device_ids=[device] if cuda else None, broadcast_buffers=False
@@ -167,7 +175,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
             },
             "train_loss": train_loss,
             "val_loss": val_loss,
-            "rng": read_rng(),  # a cross-check: every draw below is seeded by its step
+            "rng": read_rng(),  # nothing needs it: every draw below is seeded by its step
             # what follows is not restored but recomputed or compared
             "contract": CONTRACT,
             "data_position": {"epoch": epoch, "blocks_read": step * blocks_per_step},
@@ -199,7 +207,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
                 total += model(inputs, targets) * targets.numel()
         model.train()
         (total,) = agree(total.item())
-        session.spend("train")
+        nonlocal slowest_evaluation_seconds
+        slowest_evaluation_seconds = max(slowest_evaluation_seconds, session.spend("train"))
         return require_finite(total / (val_blocks * s.block_tokens), "validation loss", step)
 
     def save(*, best: bool, final: list[dict] | None = None) -> None:
@@ -263,23 +272,22 @@ def train(session: Session, parameters: Parameters) -> Ending:
         device=names[0],
     )
 
-    def asked_to_end() -> int:
-        """What this process's clock or signals ask for; only the first process's are heard."""
+    def asked_to_end() -> tuple[int, bool]:
+        """The signal that came, and whether time is up; only the first process's count."""
         if rank > 0:
-            return 0
-        if session.signal_number is not None:
-            return session.signal_number
-        return OUT_OF_TIME if session.seconds_left() < slowest_step_seconds else 0
+            return 0, False
+        needed = slowest_step_seconds + slowest_evaluation_seconds
+        return session.signal_number or 0, session.seconds_left() < needed
 
-    def find_ending(asked: float) -> Ending | None:
+    def find_ending(told: float, is_late: float) -> Ending | None:
         if step >= total_steps:
             return Ending("complete", None, f"all {total_steps} steps are done")
         if step >= stop_step:
             return Ending("stopped", None, "session's share of steps is done")
-        if asked > 0:
-            told = signal.Signals(round(asked)).name
-            return Ending("stopped", "signal", f"{told} came by step {step}")
-        if asked == OUT_OF_TIME:
+        if told:
+            name = signal.Signals(round(told)).name
+            return Ending("stopped", "signal", f"{name} came by step {step}")
+        if is_late:
             return Ending("out_of_time", None, f"no time is left for step {step + 1}")
         return None
 
@@ -287,9 +295,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
     session.spend("train")
     saved_step, saved_at = step, time.monotonic()
     line_step, line_at = step, time.monotonic()
-    slowest_step_seconds = 0.0
     improved = False
-    ending = find_ending(*agree(asked_to_end()))
+    ending = find_ending(*agree(*asked_to_end()))
     with Saver(folder, pinned=cuda) as saver:
         while ending is None:
             # one optimizer step
@@ -308,11 +315,14 @@ def train(session: Session, parameters: Parameters) -> Ending:
                         loss = parallel(inputs, targets)
                     scaler.scale(loss * (processes / s.accumulation)).backward()
                 loss_sum += loss.detach()
-            due = rank == 0 and time.monotonic() - saved_at >= s.checkpoint_seconds
-            loss_sum, asked, due = agree(loss_sum.item(), asked_to_end(), due)
+            unsaved_seconds = time.monotonic() - saved_at + slowest_step_seconds  # one step on
+            due = rank == 0 and unsaved_seconds >= s.checkpoint_seconds
+            loss_sum, due, *asked = agree(loss_sum.item(), due, *asked_to_end())
             train_loss = require_finite(loss_sum / s.accumulation, "training loss", step + 1)
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_clip)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_clip)
+            if not scaler.is_enabled():  # a scaler leaves such a step out by itself
+                require_finite(norm.item(), "gradient's norm", step + 1)
             scaler.step(optimizer)  # fp16: leaves the step out if a gradient overflowed
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -329,7 +339,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
                 session.facts["first_loss"] = train_loss
             slowest_step_seconds = max(slowest_step_seconds, time.monotonic() - began_at)
             session.longest_save_seconds = saver.longest_seconds
-            ending = find_ending(asked)
+            ending = find_ending(*asked)
 
             # now and then: a line, a validation, a save. What is validated when depends on the
             # step alone, so that history and best model are the same however the chain is cut.
@@ -354,6 +364,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
                 session.progress("validation", **here, loss=val_loss)
                 improved = best_val_loss is None or val_loss < best_val_loss
                 best_val_loss = val_loss if improved else best_val_loss
+                ending = ending or find_ending(*agree(*asked_to_end()))
             if ends_epoch:
                 mean = epoch_losses["sum"] / epoch_losses["steps"]
                 epoch_losses = {"sum": 0.0, "steps": 0}
@@ -376,7 +387,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
             session.progress("validation", step=step, epoch=epoch, loss=val_loss)
         session.spend("save")
         if ending.outcome == "complete" and rank == 0:
-            saver.finish()  # its buffers and this export together would be one copy too many
+            saver.finish()
+            saver.require_room(2 * 4 * gpt.count_parameters(model))  # two formats, float32
             target = paths.checkpoints / "final_model"
             hugging_face.export(model, data.tokenizer_file, data.facts["end_of_text"], target)
             final = describe_final(target)
@@ -437,19 +449,21 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
     session = Session(raw, paths, session_started_at(paths), silent=silent)
     session.catch_signals()
+    failed = False
     try:
         parameters = parse_parameters(raw)
         ending = train(session, parameters)
     except Ending as raised:
-        ending = raised
+        ending, failed = raised, True
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not is_out_of_memory(error):
             raise
         detail = f"{explain_memory(parameters.settings)} ({str(error).partition('.')[0]})"
-        ending = Ending("failed", "out_of_memory", detail)
+        ending, failed = Ending("failed", "out_of_memory", detail), True
     session.finish(ending)
-    if ending.outcome == "failed":
-        sys.exit(1)  # so that torchrun ends the other processes, which may wait for this one
+    if failed:  # so that torchrun ends the other processes, which may wait for this one
+        print(f"{ending.outcome} ({ending.reason}): {ending.detail}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

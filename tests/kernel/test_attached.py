@@ -1,6 +1,7 @@
 """Checkpoints that a person attached by hand: the guide's rule."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -70,18 +71,41 @@ def test_checkpoints_that_cannot_be_continued_end_the_search(load, attach, choos
     assert refusal.value.reason == "parent_mismatch"
 
 
-def test_a_checkpoint_attached_by_hand_is_continued(first, new_place, parameters):
+@pytest.mark.parametrize("layout", ["flat", "nested", "unpacked"])
+def test_a_checkpoint_attached_by_hand_is_continued(
+    first, new_place, parameters, trainer, unpack, layout
+):
     place = new_place()
     name = first.manifest["latest"]
-    (place.input / "text-gen-checkpoint-v1").mkdir()
-    shutil.copy(first.checkpoints / name, place.input / "text-gen-checkpoint-v1")
+    above = place.input / "datasets" / "me" if layout == "nested" else place.input
+    mount = above / "text-gen-checkpoint-v1"
+    mount.mkdir(parents=True)
+    shutil.copy(first.checkpoints / name, mount)
+    if layout == "unpacked":
+        unpack(mount / name)
 
-    output = place.run(parameters())
+    output = trainer.run(place, parameters())
 
-    assert f"Found: {name} in text-gen-checkpoint-v1/ (step 4)" in output
+    assert re.search(rf"Found: {name} in [\w.-]+/ \(step 4\)", output)
     assert (place.verdict["first_step"], place.verdict["last_step"]) == (4, 8)
+    assert place.verdict["exact"] == "bitwise"
     assert place.manifest["parent"] is None
     assert place.entry("best_model.pt")["step"] > 4
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [
+        (12.5, 12.5),
+        ("1970-01-01T00:01:00", 60.0),
+        ("1970-01-01T01:00:00+01:00", 0.0),
+        ("yesterday", 0.0),
+        ({}, 0.0),
+        (None, 0.0),
+    ],
+)
+def test_a_guides_timestamp_is_read_in_each_of_its_forms(load, stamp, seconds):
+    assert load("search").stored_time({"timestamp": stamp}) == seconds
 
 
 def test_section_three_says_which_checkpoint_will_be_used(

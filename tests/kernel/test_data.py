@@ -148,6 +148,12 @@ def test_attached_tokens_are_used_and_count_as_the_same_data(
         prepare(settings(), tmp_path)
     assert refusal.value.reason == "data_mismatch"
 
+    (mounted / "tokens.json").write_text("[1]")
+    with pytest.raises(load("session").Refusal) as refusal:
+        prepare(settings(), tmp_path)
+    assert refusal.value.reason == "data_missing"
+
+    shutil.copy(made / "tokens.json", mounted)
     (mounted / "tokenizer.json").unlink()
     with pytest.raises(load("session").Refusal) as refusal:
         prepare(settings(), tmp_path)

@@ -64,6 +64,8 @@ def test_a_disk_that_fills_up_during_a_save_leaves_the_last_good_checkpoint(
         while shutil.disk_usage(place.working).free > 400_000:
             filler = place.working / f"filler-{shutil.disk_usage(place.working).free}"
             filler.write_bytes(bytes(min(200_000, shutil.disk_usage(place.working).free)))
+        with pytest.raises(load("session").Ending, match="the disk is full"):
+            saver.begin(state, best=True, saved=saved.append)  # before a byte is written
         monkeypatch.setattr(load("saver"), "DISK_MARGIN", 0.0)
         saver.begin({**state, "step": 99}, best=True, saved=saved.append)
         with pytest.raises(load("session").Ending) as ending:

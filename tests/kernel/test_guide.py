@@ -108,6 +108,54 @@ def test_the_guides_moments_arrive_at_their_own_parameters(load, trained, place)
     assert step == STEPS
 
 
+def test_the_next_step_is_the_one_that_the_guides_optimizer_would_take(load, trained, place):
+    """By the plain AdamW, one number at a time: ours is fused, and reads memory in its order."""
+    save(place.file, trained)
+    gpt = load("model")
+    model = gpt.GPT(gpt.ModelConfig(1, 2, 32, 128, 320, 0.0))
+    optimizer = gpt.make_optimizer(model, 1e-2, 0.1)
+    state = load("checkpoint").open_checkpoint(place.file)
+    load("hugging_face").take_over_guides(state, model, optimizer)
+    expected = {
+        name: parameter.detach().clone().requires_grad_()
+        for name, parameter in model.named_parameters()
+    }
+    torch.manual_seed(5)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) * 1e-3
+
+    groups = [
+        {**group, "params": [expected[name] for name in names]}
+        for group, names in zip(optimizer.param_groups, by_group(model, optimizer), strict=True)
+    ]
+    plain = torch.optim.AdamW(groups, foreach=False, fused=False)
+    for name, parameter in model.named_parameters():
+        expected[name].grad = parameter.grad.clone()
+        moments = optimizer.state[parameter]
+        plain.state[expected[name]] = {key: value.clone() for key, value in moments.items()}
+    for group in plain.param_groups:
+        group["fused"] = False
+    plain.step()
+    optimizer.step()
+
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter, expected[name], atol=1e-6), name
+
+
+def by_group(model, optimizer):
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+
+
+def test_a_guides_checkpoint_beyond_the_schedule_is_refused(trained, place, parameters, trainer):
+    save(place.file, trained)
+
+    trainer.run(place, parameters(overrides={**NEXT, "max_steps": 5}))
+
+    assert place.verdict["reason"] == "config_mismatch"
+    assert "has done 5 steps, max_steps is 5: raise max_steps" in place.verdict["detail"]
+
+
 def test_the_same_logits_come_out_of_the_guides_model_and_ours(load, trained, place):
     save(place.file, trained)
     gpt = load("model")

@@ -8,7 +8,9 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
 
+import psutil
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -37,6 +39,10 @@ def look(place, truth, digest):
         path = place.checkpoints / entry["name"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
         assert digest(path) == truth.truth[entry["step"]]
+    best = place.checkpoints / "best_model.pt"  # may be one save ahead of the manifest
+    if best.exists():
+        step = torch.load(best, weights_only=True)["step"]
+        assert digest(best) == truth.truth[step]
     assert place.manifest["latest"] == max(entries, key=lambda entry: entry["step"])["name"]
     return max(entry["step"] for entry in entries)
 
@@ -103,4 +109,36 @@ def test_two_hundred_kills_leave_true_checkpoints(
         "200 kills -9 of the trainer at random instants",
         f"{saving} in a save; every checkpoint left equals the uninterrupted run's at its step; "
         f"{ends} sessions went on to the end",
+    )
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whole_sessions_killed_at_any_instant_leave_true_checkpoints(
+    new_place, parameters, digest, proven, processes
+):
+    """Launcher, torchrun and all training processes at once."""
+    told, alone = parameters(overrides=WHOLE), new_place()
+    keep = parameters(overrides={**WHOLE, "keep_checkpoints": STEPS + 1})
+    alone.run(keep, KCHAIN_PROCESSES=str(processes))
+    entries = [entry for entry in alone.manifest["files"] if entry["kind"] == "checkpoint"]
+    alone.truth = {entry["step"]: digest(alone.checkpoints / entry["name"]) for entry in entries}
+    length = sum(alone.verdict["seconds"].values())
+    draw, place, midway = random.Random(processes), new_place(), 0  # noqa: S311 - instants
+    for _ in range(20):
+        launcher = place.start(told, KCHAIN_PROCESSES=str(processes))
+        try:
+            launcher.communicate(timeout=draw.uniform(0.5, 1.0) * length)
+        except subprocess.TimeoutExpired:
+            for process in [*psutil.Process(launcher.pid).children(recursive=True), launcher]:
+                process.kill()  # torchrun's processes are in groups of their own
+            launcher.communicate()
+        step = look(place, alone, digest)
+        midway += 0 < step < STEPS
+        if step == STEPS:
+            place = new_place()
+    assert midway >= 3
+    proven(
+        f"20 kills -9 of a whole session, {processes} training process(es)",
+        f"{midway} left checkpoints midway; each equals the uninterrupted run's at its step",
     )

@@ -86,6 +86,25 @@ def test_the_loss_in_pieces_is_the_plain_one_with_its_gradients(load, monkeypatc
     assert found[2][100:].abs().max() == 0
 
 
+def test_half_precision_keeps_the_gradients_of_a_large_vocabulary(load):
+    """A guess over 50,000 words is 2e-5 each, and most words are far less likely than that."""
+    gpt = load("model")
+    torch.manual_seed(2)
+    hidden, weight = torch.randn(32, 16), torch.randn(50_304, 16) * 1.5
+    targets = torch.randint(0, 100, (32,))
+    gradients = []
+    for dtype in (torch.float32, torch.float16):
+        words = weight.clone().requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.float16):
+            rows = hidden.clone().requires_grad_()
+            gpt.TiedCrossEntropy.apply(rows, words, targets, 50_257).backward()
+        gradients.append(words.grad[100:50_257])
+
+    exact, half = gradients
+    rare = exact.norm(dim=1) < exact.norm(dim=1).quantile(0.2)
+    assert (half - exact)[rare].norm() < 0.05 * exact[rare].norm()
+
+
 def test_dropout_on_attention_is_drawn_in_training_alone(make):
     model = make(attention_dropout=0.5)
     tokens = torch.randint(0, 100, (1, 8))

@@ -107,6 +107,34 @@ def test_gpus_that_are_not_there_are_refused(new_place, parameters):
 
 
 @pytest.mark.parametrize(
+    ("probe", "detail"),
+    [
+        ("raise RuntimeError('no kernel image is available')", "a GPU cannot compute: Runtime"),
+        ("while True: pass", "the GPUs did not answer within 1 s"),
+    ],
+    ids=["a P100", "a broken driver"],
+)
+def test_a_gpu_that_cannot_compute_is_refused(load, monkeypatch, probe, detail):
+    launch = load("launch")
+    monkeypatch.setattr(launch, "PROBE", probe)
+    monkeypatch.setattr(launch, "PROBE_SECONDS", 1.0)
+
+    with pytest.raises(load("session").Refusal) as refusal:
+        launch.check_accelerator({"kind": "gpu", "count": 1})
+
+    assert refusal.value.reason == "accelerator_mismatch"
+    assert detail in refusal.value.detail
+
+
+def test_no_processes_are_refused(new_place, parameters):
+    place = new_place()
+
+    place.run(parameters(), KCHAIN_PROCESSES="0")
+
+    assert place.verdict["reason"] == "config_mismatch"
+
+
+@pytest.mark.parametrize(
     ("names", "detail"),
     [
         (["Tesla T4"], "expected 2 x T4, here: Tesla T4"),
@@ -140,6 +168,7 @@ def test_other_gpus_than_expected_are_refused_by_name_and_count(load, names, det
         ({}, {"contract": 2}),
         ({}, {"parent": {"file": "../checkpoint_epoch1_step1.pt"}}),
         ({}, {"accelerator": {"kind": "tpu", "count": 8}}),
+        ({}, {"accelerator": {"kind": "gpu", "count": 2, "name": 4}}),
     ],
 )
 def test_parameters_against_the_contract_are_refused(load, parameters, overrides, changes):
