@@ -248,7 +248,7 @@ def profiled(folder: Path, gate: Gate) -> None:
 ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 PARTS = {
     "matrix products": {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"},
-    "softmax and its statistics": {"aten::_softmax", "aten::amax", "aten::index_put_"},
+    "softmax and its statistics": {"aten::_softmax", "aten::amax", "aten::_index_put_impl_"},
     "attention": {ATTENTION, f"{ATTENTION}_backward"},
     "norms and GELU": {
         *("aten::native_layer_norm", "aten::native_layer_norm_backward"),

@@ -182,7 +182,7 @@ def parts(text: Text) -> Iterator[str]:
     for _ in range(WARM_UP + 1):
         facts = running.step()
     running.close()
-    yield "| Part of a step | Share |"
+    yield "| Operators | Share of all operators' time |"
     yield "| --- | ---: |"
     for part, share in facts["parts"].items():
         yield f"| {part} | {100 * share:.1f} % |"

@@ -10,6 +10,7 @@ Started by launch.py. By hand, to attach what it makes and tokenise only once:
     python corpus.py wikitext103 FOLDER
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -201,6 +202,8 @@ def load_text(settings: Settings, input_dir: Path) -> Corpus:
             corpora = load_dataset(corpus["path"], corpus["name"])  # a cached copy serves offline
         tokenizer = _load_tokenizer(settings.tokenizer["path"], input_dir)
     except OSError as error:  # every error of the Hub's client is one
+        if error.errno == errno.ENOSPC:
+            raise
         reason = "data_missing" if is_reachable else "no_internet"
         raise Refusal(reason, f"{corpus['path']} could not be loaded: {error}") from error
     streams = [

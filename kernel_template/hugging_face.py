@@ -4,6 +4,7 @@ transformers is imported here only, once, at the end of a training: opening one 
 checkpoints is a renaming that needs torch alone.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 from model import GPT, ModelConfig
-from session import Refusal
+from session import Refusal, flush_folder
 
 NOT_WEIGHTS = re.compile(r"lm_head\.weight|.*\.attn\.(bias|masked_bias)")  # tied, and constants
 
@@ -41,7 +42,12 @@ def export(model: GPT, tokenizer_file: Path, end_of_text: int, folder: Path) -> 
         eos_token=word,
         unk_token=word,
     ).save_pretrained(unfinished)
+    for path in unfinished.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(unfinished)
     unfinished.replace(folder)
+    flush_folder(folder.parent)
 
 
 def to_hugging_face(model: GPT, end_of_text: int):

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections import deque
 from pathlib import Path
 
@@ -32,8 +34,9 @@ for index in range(torch.cuda.device_count()):
     names.append(torch.cuda.get_device_name(index))
 print(json.dumps(names))
 """
+HANG_SECONDS = 60.0  # before the limit, when a program that still runs is ended
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
-TORCHRUN_SPEAKS = re.compile(r"^[WE]\d{4} .* torch/distributed/", re.MULTILINE)
+TORCHRUN_SPEAKS = re.compile(r"^[WE]\d{4} .* torch/distributed/elastic/", re.MULTILINE)
 ROOT_CAUSE = re.compile(r"Root Cause.*?rank +: (\d+).*?exitcode +: (-?\d+)", re.DOTALL)
 ERROR_WORDS = {  # how Python and PyTorch spell what has a reason of its own in the verdict
     "OutOfMemoryError": "out_of_memory",
@@ -50,25 +53,35 @@ def main() -> int:
     started_at = session_started_at(paths)
     session = Session(raw, paths, started_at)
     session.write_verdict("running", detail="checking what this session was given")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     try:
         parameters = parse_parameters(raw)
         find_promised(paths, parameters)  # again by the trainer; here before torch is imported
         processes = count_processes(parameters, check_accelerator(parameters.accelerator))
-    except Refusal as refusal:
-        print(f"refused ({refusal.reason}): {refusal.detail}")
-        session.finish(refusal)
+    except Ending as ending:
+        print(f"{ending.outcome} ({ending.reason}): {ending.detail}")
+        session.finish(ending)
         return 0
+    last_moment = started_at + raw["time_budget_seconds"]
+    last_moment -= min(HANG_SECONDS, raw["time_budget_seconds"] / 8)
     with tempfile.TemporaryDirectory(prefix="kchain-data-") as folder:
         environment = make_environment(parameters, started_at, folder)
         torchrun = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes > 1 else []
         signals: list[int] = []
-        death = run_child([], "corpus.py", environment, signals)
+        death = run_child(["corpus.py"], environment, signals, last_moment)
         if death is None and not has_ended(paths):
-            death = run_child(torchrun, "train.py", environment, signals)
+            death = run_child([*torchrun, "train.py"], environment, signals, last_moment)
             death = death or Ending("failed", "exception", "the training ended without a word")
     if not has_ended(paths):  # it could not say itself how it ended
         Session(raw, paths, started_at, since="idle").finish(death)
     return 0
+
+
+def stop(number: int, _frame) -> None:
+    """What a signal does before there is a program to pass it on to."""
+    name = signal.Signals(number).name
+    raise Ending("stopped", "signal", f"{name} came before the first step")
 
 
 def has_ended(paths: Paths) -> bool:
@@ -136,12 +149,14 @@ def make_environment(parameters: Parameters, started_at: float, data_dir: str) -
 
 
 def run_child(
-    runner: list[str], program: str, environment: dict[str, str], signals: list[int]
+    command: list[str], environment: dict[str, str], signals: list[int], last_moment: float
 ) -> Ending | None:
     """Run one of our programs, its output passed on line by line; returns what its death was.
 
-    Signals are passed on and noted in `signals`, those between two programs as well.
+    Signals are passed on and noted in `signals`, those between two programs as well. A program
+    that hangs is ended at `last_moment`, in Unix seconds, while a verdict can still be written.
     """
+    *runner, program = command
     child = subprocess.Popen(
         [sys.executable, "-u", *runner, str(CODE_DIR / program)],
         stdout=subprocess.PIPE,
@@ -161,11 +176,20 @@ def run_child(
     signal.signal(signal.SIGINT, forward)
     for number in came_before:
         child.send_signal(number)
-    tail = deque(maxlen=200)
+    tail, left = deque(maxlen=200), max(0.0, last_moment - time.time())
+    timers = [threading.Timer(left, child.terminate)]
+    timers.append(threading.Timer(left + min(HANG_SECONDS / 2, left / 16), child.kill))
+    for timer in timers:
+        timer.start()
     for line in child.stdout:
         print(line, end="", flush=True)
         tail.append(line)
     status = child.wait()
+    for timer in timers:
+        timer.cancel()
+    if status != 0 and time.time() >= last_moment:
+        detail = f"{program} did not end by itself before the session's limit"
+        return Ending("out_of_time", None, detail)
     return explain_death(status, "".join(tail), signals) if status != 0 else None
 
 

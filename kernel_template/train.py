@@ -2,8 +2,8 @@
 
 Started by launch.py, once for each GPU. Everything but model, optimizer and scaler is a pure
 function of the step: learning rate, block order, dropout. So a chain of sessions computes what one
-long session would have, bit for bit on the same hardware and software; and two GPUs compute what
-one would have, to rounding.
+long session would have: bit for bit on the same hardware and software with repeatable kernels.
+Two GPUs compute what one would have, to rounding.
 """
 
 import math
@@ -49,6 +49,7 @@ from session import (
     write_atomically,
 )
 
+MIN_LOSS_SCALE = 1e-4  # fairseq's: below it gradients are broken, not just large
 HISTORY_POINTS = 2000  # resolution of the curve over the whole training
 PROGRESS_SECONDS = {"rehearsal": 0.5}  # least time between two step lines, where not 3 s
 
@@ -321,10 +322,12 @@ def train(session: Session, parameters: Parameters) -> Ending:
             train_loss = require_finite(loss_sum / s.accumulation, "training loss", step + 1)
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), s.gradient_clip)
-            if not scaler.is_enabled():  # a scaler leaves such a step out by itself
+            if not scaler.is_enabled():
                 require_finite(norm.item(), "gradient's norm", step + 1)
             scaler.step(optimizer)  # fp16: leaves the step out if a gradient overflowed
             scaler.update()
+            if scaler.is_enabled() and scaler.get_scale() < MIN_LOSS_SCALE:
+                require_finite(math.inf, "gradient, at every loss scale,", step + 1)
             optimizer.zero_grad(set_to_none=True)
             step += 1
             epoch = epoch_of(s, blocks, step)
@@ -386,6 +389,8 @@ def train(session: Session, parameters: Parameters) -> Ending:
             val_loss = evaluate()
             session.progress("validation", step=step, epoch=epoch, loss=val_loss)
         session.spend("save")
+        # The export comes before the save: a training whose last step is saved but that could not
+        # be exported has no further step to give, and nothing that the chain could accept.
         if ending.outcome == "complete" and rank == 0:
             saver.finish()
             saver.require_room(2 * 4 * gpt.count_parameters(model))  # two formats, float32

@@ -129,7 +129,7 @@ def half(new_place, parameters, trainer):
 def resume(half, new_place, parameters, trainer, forge):
     """Go on from `half` to the last step, with its newest checkpoint edited first."""
 
-    def run(edit):
+    def run(edit, processes=1):
         def prepare(state):
             state["scaler"]["scale"] = LEARNED_SCALE
             edit(state)
@@ -137,7 +137,11 @@ def resume(half, new_place, parameters, trainer, forge):
         place = new_place()
         half.publish(place.input / "tiny-checkpoints")
         parent = forge(place.input / "tiny-checkpoints", prepare)
-        trainer.run(place, parameters(2, parent, {**HALF, "steps_per_session": None}))
+        told = parameters(2, parent, {**HALF, "steps_per_session": None})
+        if processes == 1:
+            trainer.run(place, told)
+        else:
+            place.run(told, KCHAIN_PROCESSES=str(processes))
         return place
 
     return run
@@ -158,6 +162,19 @@ def test_without_a_piece_of_its_state_a_resume_ends_elsewhere(resume, honest, di
     assert place.verdict["last_step"] == honest.verdict["last_step"]
     ends = [digest(newest(end), parameters_alone=True) for end in (place, honest)]
     assert ends[0] != ends[1]
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_piece_of_the_state_is_needed(resume, digest, proven, processes):
+    whole = digest(newest(resume(lambda state: None, processes)), parameters_alone=True)
+    again = digest(newest(resume(lambda state: None, processes)), parameters_alone=True)
+    assert again == whole
+
+    for piece, edit in WITHOUT.items():
+        assert digest(newest(resume(edit, processes)), parameters_alone=True) != whole
+        proven(f"resumed without {piece}, fp16, {processes} process(es)", "other parameters")
+    proven(f"resumed twice with everything, fp16, {processes} process(es)", "equal parameters")
 
 
 @pytest.mark.parametrize("piece", WITHOUT_CURVES)

@@ -90,6 +90,41 @@ def test_a_signal_stops_a_session_with_a_saved_checkpoint(
     check("manifest", place.manifest)
 
 
+def test_a_signal_before_any_program_runs_is_told_too(new_place, parameters, kernel):
+    place = new_place()
+    code = place.root / "code"
+    shutil.copytree(kernel, code, ignore=shutil.ignore_patterns("__pycache__"))
+    launcher = code / "launch.py"
+    waiting = "print('waiting', flush=True); signal.pause()  #"
+    text = launcher.read_text().replace("find_promised(paths, parameters)  #", waiting)
+    launcher.write_text(text)
+    process = place.start(parameters(), code)
+    assert process.stdout.readline() == "waiting\n"
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert (place.verdict["outcome"], place.verdict["reason"]) == ("stopped", "signal")
+
+
+@pytest.mark.parametrize("program", ["corpus.py", "train.py"])
+def test_a_program_that_hangs_is_ended_while_there_is_time_for_a_verdict(
+    new_place, parameters, kernel, program
+):
+    place = new_place()
+    code = place.root / "code"
+    shutil.copytree(kernel, code, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (code / program).read_text()
+    (code / program).write_text("import signal\nsignal.pause()\n" + text)
+
+    place.run(parameters(time_budget_seconds=8), code)
+
+    assert (place.verdict["outcome"], place.verdict["reason"]) == ("out_of_time", None)
+    assert place.verdict["detail"].startswith(f"{program} did not end by itself")
+    assert sum(place.verdict["seconds"].values()) < 8
+
+
 def test_a_training_process_that_is_killed_takes_the_others_with_it(new_place, long, check):
     place = new_place()
     launcher = place.start(long, KCHAIN_PROCESSES="2")
@@ -126,14 +161,15 @@ def test_a_session_ends_out_of_time_with_a_validated_checkpoint(first, new_place
     assert sum(verdict["seconds"].values()) < budget
 
 
-def test_a_trainer_that_raises_leaves_a_verdict(new_place, parameters, kernel, check):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_trainer_that_raises_leaves_a_verdict(new_place, parameters, kernel, check, processes):
     place = new_place()
     code = place.root / "code"
     shutil.copytree(kernel, code, ignore=shutil.ignore_patterns("__pycache__"))
     with (code / "model.py").open("a") as file:
         file.write('raise RuntimeError("the planted fault")\n')
 
-    output = place.run(parameters(), code)
+    output = place.run(parameters(), code, KCHAIN_PROCESSES=str(processes))
     verdict = place.verdict
 
     assert (verdict["outcome"], verdict["reason"]) == ("failed", "exception")
@@ -152,6 +188,25 @@ def test_a_loss_that_is_not_finite_ends_the_session_before_the_step(new_place, p
     assert (verdict["outcome"], verdict["reason"]) == ("failed", "nonfinite_loss")
     assert f"at step {verdict['last_step'] + 1}" in verdict["detail"]
     assert place.entry(place.manifest["latest"])["step"] == verdict["last_step"] == 1
+
+
+def test_gradients_that_overflow_at_every_loss_scale_end_the_session(
+    first, new_place, parameters, trainer, forge
+):
+    place = new_place()
+    first.publish(place.input / "tiny-checkpoints")
+
+    def edit(state):
+        state["scaler"] = {
+            **{"scale": 1e-5, "growth_factor": 2.0, "backoff_factor": 0.5},
+            **{"growth_interval": 2000, "_growth_tracker": 0},
+        }
+
+    parent = forge(place.input / "tiny-checkpoints", edit)
+    trainer.run(place, parameters(2, parent, {"precision": "fp16"}))
+
+    assert (place.verdict["outcome"], place.verdict["reason"]) == ("failed", "nonfinite_loss")
+    assert "at every loss scale" in place.verdict["detail"]
 
 
 def test_a_gradient_that_is_not_finite_ends_the_session_before_the_step(
@@ -173,6 +228,7 @@ def test_a_gradient_that_is_not_finite_ends_the_session_before_the_step(
 
 # What torchrun prints when a process of its own dies, in the order in which it appears.
 TORCHRUN = """\
+W1124 17:28:30.000000 7 torch/distributed/run.py:874] Setting OMP_NUM_THREADS to be 1
 kchain: {{"event": "step", "step": 3}}
 failed (out_of_memory): set batch_size = 8 and accumulation = 8 in place of 16 and 4
 W1124 17:28:36.515000 7 torch/distributed/elastic/multiprocessing/api.py:1028] Sending SIGTERM
