@@ -55,6 +55,8 @@ def kill(place, told, trainer, instant):
         return "ended"
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    if process.exitcode == 0:  # it was quicker than the kill
+        return "ended"
     assert process.exitcode == -signal.SIGKILL
     folder = place.checkpoints
     saving = folder.is_dir() and any(path.suffix == ".tmp" for path in folder.iterdir())
