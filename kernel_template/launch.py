@@ -136,7 +136,7 @@ def make_environment(parameters: Parameters, started_at: float, data_dir: str) -
         "KCHAIN_DATA_DIR": data_dir,
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads made steps 3x slower on two busy cores
         # glibc gives large blocks back to the system and gets them again, page by page, at every
-        # step: that was half of a step's time on the CPU.
+        # step: a third to two thirds of a plain loop's time on the CPU (docs/benchmarks.md).
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_TRIM_THRESHOLD_": str(2**40),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
@@ -177,6 +177,7 @@ def run_child(
     for number in came_before:
         child.send_signal(number)
     tail, left = deque(maxlen=200), max(0.0, last_moment - time.time())
+    overdue_at = time.monotonic() + left  # the wall clock may jump while the program runs
     timers = [threading.Timer(left, child.terminate)]
     timers.append(threading.Timer(left + min(HANG_SECONDS / 2, left / 16), child.kill))
     for timer in timers:
@@ -187,7 +188,7 @@ def run_child(
     status = child.wait()
     for timer in timers:
         timer.cancel()
-    if status != 0 and time.time() >= last_moment:
+    if status != 0 and time.monotonic() >= overdue_at:
         detail = f"{program} did not end by itself before the session's limit"
         return Ending("out_of_time", None, detail)
     return explain_death(status, "".join(tail), signals) if status != 0 else None
