@@ -129,7 +129,9 @@ def create_dataset_version(platform: Platform, body: Body) -> Json:
 
 def get_dataset(platform: Platform, body: Body) -> Json:
     owner, slug = _dataset_name(body)
-    return wire.dataset(platform.ledger.ask(platform.ledger.world.dataset, owner=owner, slug=slug))
+    ask, world = platform.ledger.ask, platform.ledger.world
+    versions = ask(world.dataset_versions, owner=owner, slug=slug)
+    return wire.dataset(ask(world.dataset, owner=owner, slug=slug), versions)
 
 
 def get_dataset_status(platform: Platform, body: Body) -> Json:

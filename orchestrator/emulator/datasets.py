@@ -1,14 +1,15 @@
 """Datasets, their versions and the uploads they are made of: rules and state, no I/O, no clock.
 
 A published version is first hidden (readers still see the previous one, or are denied), then
-visible while it is processed, then ready. `advance` alone moves it along that way.
+visible while it is processed, then ready. When each of these happens is decided when it is
+published; what readers are told is a pure function of that and of the time.
 """
 
-import heapq
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
+from typing import Any
 
 from orchestrator.emulator.records import (
     Dataset,
@@ -17,7 +18,10 @@ from orchestrator.emulator.records import (
     Draft,
     File,
     NewFile,
+    Published,
     Refusal,
+    SeenVersion,
+    Twist,
     Upload,
     denied,
 )
@@ -28,13 +32,11 @@ _PROCESSING = (
     DatasetStatus.BLOBS_DECOMPRESSED,
     DatasetStatus.BLOBS_COPIED_TO_SDS,
     DatasetStatus.INDIVIDUAL_BLOBS_COMPRESSED,
-    DatasetStatus.READY,
 )
 _FIRST_DATASET_ID = 7000001
 _FILE_LIMIT = 1000
 
 _Name = tuple[str, str]
-_Event = tuple[float, int, _Name, int, DatasetStatus]  # due, order, dataset, version, status
 
 
 def stored_name(name: str) -> str:
@@ -42,91 +44,136 @@ def stored_name(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1].replace("+", "")
 
 
+def status_of(version: DatasetVersion, now: float) -> DatasetStatus:
+    """How far a version has come: the stages are evenly spaced until it is processed."""
+    if version.visible_at is None or now < version.visible_at:
+        return DatasetStatus.NOT_YET_PERSISTED
+    if version.processed_at is None:
+        return _PROCESSING[0]
+    if now >= version.processed_at:
+        return version.last_status
+    share = (now - version.visible_at) / (version.processed_at - version.visible_at)
+    return _PROCESSING[int(share * len(_PROCESSING))]
+
+
+def _has_come(at: float | None, now: float) -> bool:
+    return at is not None and at <= now
+
+
+@dataclass
+class _Entry:
+    """One dataset with everything that was ever published to it."""
+
+    dataset_id: int
+    draft: Draft
+    versions: list[DatasetVersion] = field(default_factory=list)
+    floors: list[DatasetVersion] = field(default_factory=list)  # those that delete older ones
+    stored_bytes: int = 0
+
+    def visible(self, now: float) -> Iterator[DatasetVersion]:
+        """The versions that readers are told of, the newest first."""
+        return (v for v in reversed(self.versions) if _has_come(v.visible_at, now))
+
+    def seen(self, version: DatasetVersion, now: float) -> SeenVersion:
+        deleted = any(
+            version.number < floor.number and _has_come(floor.processed_at, now)
+            for floor in self.floors
+        )
+        status = DatasetStatus.DELETED if deleted else status_of(version, now)
+        return SeenVersion(version, status)
+
+    def ready(self, now: float) -> Iterator[DatasetVersion]:
+        """The visible versions that are ready, the newest first."""
+        for version in self.visible(now):
+            if self.seen(version, now).status is DatasetStatus.READY:
+                yield version
+
+
 class Datasets:
     """All datasets and uploads of this Kaggle."""
 
     def __init__(self) -> None:
-        self.datasets: dict[tuple[str, str], Dataset] = {}
         self.uploads: dict[str, Upload] = {}
         self._upload_ids: dict[str, str] = {}  # by token
-        self._events: list[_Event] = []
-        self._order = itertools.count()
-
-    # Time
-
-    def next_due_at(self) -> float | None:
-        return self._events[0][0] if self._events else None
-
-    def advance(self, now: float) -> None:
-        """Let everything happen that was due by `now`, in order."""
-        while self._events and self._events[0][0] <= now:
-            _, _, name, number, status = heapq.heappop(self._events)
-            self._move(name, number, status)
-
-    def _move(self, name: _Name, number: int, status: DatasetStatus) -> None:
-        dataset = self.datasets[name]
-        version = dataset.versions[number - 1]
-        if version.status is DatasetStatus.DELETED:
-            return
-        versions = list(dataset.versions)
-        versions[number - 1] = replace(version, status=status)
-        if version.deletes_older and status is DatasetStatus.READY:
-            older = versions[: number - 1]
-            versions[: number - 1] = [replace(v, status=DatasetStatus.DELETED) for v in older]
-        self.datasets[name] = replace(
-            dataset, versions=tuple(versions), current=max(dataset.current, number)
-        )
-
-    def _schedule(self, name: _Name, number: int, now: float, settings: Settings) -> None:
-        """Visible at the first status, ready at the last, evenly spaced."""
-        first = settings.dataset_visible_seconds
-        last = max(first, settings.dataset_processing_seconds)
-        for index, status in enumerate(_PROCESSING):
-            due_at = now + first + (last - first) * index / (len(_PROCESSING) - 1)
-            heapq.heappush(self._events, (due_at, next(self._order), name, number, status))
+        self._entries: dict[_Name, _Entry] = {}
+        self._by_id: dict[int, _Entry] = {}
+        self._taken: set[tuple[str, str]] = set()  # slugs, titles; also of deleted datasets
+        self._stored_bytes = 0
 
     # Reading
 
-    def dataset(self, owner: str, slug: str) -> Dataset:
+    def dataset(self, owner: str, slug: str, now: float) -> Dataset:
         """A dataset as readers see it; for a short time after its creation they see none."""
-        dataset = self.datasets.get((owner, slug))
-        if dataset is None or dataset.current == 0:
+        entry = self._entry(owner, slug)
+        current = next(entry.visible(now), None)
+        if current is None:
             raise denied("datasets.get")
-        return dataset
+        return Dataset(entry.dataset_id, entry.draft, current)
 
-    def is_visible(self, ref: str) -> bool:
-        owner, _, slug = ref.partition("/")
-        dataset = self.datasets.get((owner, slug))
-        return dataset is not None and dataset.current > 0
+    def datasets(self, now: float) -> Sequence[Dataset]:
+        """All that can be seen, the last published first."""
+        found = [
+            Dataset(entry.dataset_id, entry.draft, current)
+            for entry in self._entries.values()
+            if (current := next(entry.visible(now), None)) is not None
+        ]
+        return sorted(found, key=lambda dataset: -dataset.current.created_at)
 
-    def by_id(self, dataset_id: int) -> Dataset:
-        for dataset in self.datasets.values():
-            if dataset.dataset_id == dataset_id:
-                return dataset
-        raise Refusal(404, "Dataset not found")
+    def versions(self, owner: str, slug: str, now: float) -> Sequence[SeenVersion]:
+        """The versions that readers are told of, the newest first."""
+        entry = self._entry(owner, slug)
+        return [entry.seen(version, now) for version in entry.visible(now)]
 
-    def status(self, owner: str, slug: str) -> DatasetStatus:
+    def status(self, owner: str, slug: str, now: float) -> DatasetStatus:
         """About the visible version, which right after publishing is the previous one."""
-        return self.dataset(owner, slug).visible[-1].status
+        return status_of(self.dataset(owner, slug, now).current, now)
 
-    def version(self, owner: str, slug: str, number: int = 0) -> DatasetVersion:
-        """A ready version: the one numbered so, or the latest."""
-        dataset = self.dataset(owner, slug)
-        if number > dataset.current:
-            raise Refusal(404, f"Dataset version {number} was not found")
-        candidates = dataset.visible[number - 1 : number] if number else dataset.visible[::-1]
-        for version in candidates:
-            if version.status is DatasetStatus.READY:
+    def version(self, owner: str, slug: str, now: float, number: int = 0) -> DatasetVersion:
+        """A version whose files can be read: the one numbered so, or the latest."""
+        for version in self._entry(owner, slug).ready(now):
+            if number in (0, version.number) and _has_come(version.readable_at, now):
                 return version
-        raise Refusal(404, "No dataset version is ready")
+        self.dataset(owner, slug, now)  # denied rather than not found, if there is none
+        raise Refusal(404, f"Dataset version {number or 'that is ready'} was not found")
 
-    def latest_ready(self, owner: str, slug: str) -> DatasetVersion | None:
-        """What a session that starts now would mount."""
-        dataset = self.datasets.get((owner, slug))
-        for version in reversed(dataset.visible if dataset else ()):
-            if version.status is DatasetStatus.READY:
-                return version
-        return None
+    def stored(self, dataset_id: int, number: int) -> DatasetVersion:
+        """A version by the numbers in its links, whatever has become of it."""
+        entry = self._by_id.get(dataset_id)
+        if entry is None or not 1 <= number <= len(entry.versions):
+            raise Refusal(404, "Dataset version not found")
+        return entry.versions[number - 1]
+
+    def is_visible(self, ref: str, now: float) -> bool:
+        entry = self._entries.get(_name(ref))
+        return entry is not None and next(entry.visible(now), None) is not None
+
+    def mountable(self, ref: str, now: float, *, skip: int = 0) -> DatasetVersion | None:
+        """What a session that starts now would mount; `skip` so many newer ones."""
+        entry = self._entries.get(_name(ref))
+        ready = entry.ready(now) if entry else iter(())
+        found = (version for version in ready if _has_come(version.mountable_at, now))
+        return next(itertools.islice(found, skip, None), None)
+
+    def dump(self, now: float) -> list[dict[str, Any]]:
+        """Everything that was ever published, hidden versions too."""
+        return [
+            {
+                "dataset_id": entry.dataset_id,
+                "draft": asdict(entry.draft),
+                "versions": [
+                    {**asdict(version), "status": entry.seen(version, now).status}
+                    for version in entry.versions
+                ],
+                "is_deleted": self._entries.get((entry.draft.owner, entry.draft.slug)) is not entry,
+            }
+            for entry in self._by_id.values()
+        ]
+
+    def _entry(self, owner: str, slug: str) -> _Entry:
+        entry = self._entries.get((owner, slug))
+        if entry is None:
+            raise denied("datasets.get")
+        return entry
 
     # Uploading
 
@@ -165,18 +212,17 @@ class Datasets:
         *,
         now: float,
         settings: Settings,
-    ) -> Dataset:
-        self._check_draft(draft)
+        twist: Twist | None,
+    ) -> Published:
+        self._check_free("slug", draft.slug, draft.title)
+        self._check_free("title", draft.title, draft.title)
         files = self._resolve(new_files)
-        name = (draft.owner, draft.slug)
-        dataset = Dataset(
-            dataset_id=_FIRST_DATASET_ID + len(self.datasets),
-            draft=draft,
-            versions=(DatasetVersion(1, "Initial release", files, now),),
-        )
-        self.datasets[name] = dataset
-        self._schedule(name, 1, now, settings)
-        return dataset
+        entry = _Entry(_FIRST_DATASET_ID + len(self._by_id), draft)
+        self._entries[draft.owner, draft.slug] = entry
+        self._by_id[entry.dataset_id] = entry
+        self._taken |= {("slug", draft.slug), ("title", draft.title)}
+        version = DatasetVersion(1, "Initial release", files, now, None, None)
+        return self._publish(entry, version, settings, twist)
 
     def create_version(
         self,
@@ -187,34 +233,47 @@ class Datasets:
         delete_old_versions: bool,
         now: float,
         settings: Settings,
-    ) -> Dataset:
-        dataset = self.datasets.get(name)
-        if dataset is None:
+        twist: Twist | None,
+    ) -> Published:
+        entry = self._entries.get(name)
+        if entry is None:
             raise Refusal(200, "Failed to resolve the necessary information from the request.")
-        first = dataset.versions[0]
-        if len(dataset.versions) == 1 and first.status is not DatasetStatus.READY:
+        first = entry.versions[0]
+        if len(entry.versions) == 1 and not _has_come(first.processed_at, now):
             raise denied("datasets.update")
-        number = len(dataset.versions) + 1
+        number = len(entry.versions) + 1
+        files = self._resolve(new_files)
         version = DatasetVersion(
-            number, notes, self._resolve(new_files), now, deletes_older=delete_old_versions
+            number, notes, files, now, None, None, deletes_older=delete_old_versions
         )
-        updated = replace(dataset, versions=(*dataset.versions, version))
-        self.datasets[name] = updated
-        self._schedule(name, number, now, settings)
-        return updated
+        return self._publish(entry, version, settings, twist)
 
-    def _check_draft(self, draft: Draft) -> None:
-        if not 6 <= len(draft.slug) <= 50:
-            raise Refusal(200, "The dataset slug must be between 6 and 50 characters")
-        if not 6 <= len(draft.title) <= 50:
-            raise Refusal(200, "The dataset title must be between 6 and 50 characters")
-        for dataset in self.datasets.values():
-            if dataset.draft.slug == draft.slug or dataset.draft.title == draft.title:
-                raise Refusal(
-                    200,
-                    f'The requested title "{draft.title}" is already in use by a dataset.'
-                    " Please choose another title.",
-                )
+    def _publish(
+        self, entry: _Entry, draft: DatasetVersion, settings: Settings, twist: Twist | None
+    ) -> Published:
+        version = _scheduled(_twisted(draft, twist), settings, twist)
+        if self._stored_bytes + version.size_bytes > settings.storage_bytes:
+            version = _scheduled(draft, settings, Twist.HIDE_VERSION)
+        entry.versions.append(version)
+        if version.deletes_older:
+            entry.floors.append(version)
+            self._store(entry, -entry.stored_bytes)
+        self._store(entry, version.size_bytes)
+        return Published(entry.draft.owner, entry.draft.slug, version.number)
+
+    def _store(self, entry: _Entry, size_bytes: int) -> None:
+        entry.stored_bytes += size_bytes
+        self._stored_bytes += size_bytes
+
+    def _check_free(self, what: str, text: str, title: str) -> None:
+        if not 6 <= len(text) <= 50:
+            raise Refusal(200, f"The dataset {what} must be between 6 and 50 characters")
+        if (what, text) in self._taken:
+            raise Refusal(
+                200,
+                f'The requested title "{title}" is already in use by a dataset.'
+                " Please choose another title.",
+            )
 
     def _resolve(self, new_files: Iterable[NewFile]) -> tuple[File, ...]:
         files: dict[str, File] = {}
@@ -228,3 +287,52 @@ class Datasets:
         if len(files) > _FILE_LIMIT:
             raise Refusal(200, f"The file count exceeds the maximum of {_FILE_LIMIT}")
         return tuple(sorted(files.values()))
+
+    # Changing what there is
+
+    def update(self, draft: Draft, now: float) -> None:
+        """Replace what is said about a dataset; its files and its slug stay."""
+        self.dataset(draft.owner, draft.slug, now)
+        entry = self._entries[draft.owner, draft.slug]
+        if draft.title != entry.draft.title:
+            self._check_free("title", draft.title, draft.title)
+            self._taken.add(("title", draft.title))
+        entry.draft = draft
+
+    def delete(self, owner: str, slug: str, now: float) -> None:
+        """Remove a dataset with all its versions; its slug and title stay taken."""
+        self.dataset(owner, slug, now)
+        entry = self._entries.pop((owner, slug))
+        self._store(entry, -entry.stored_bytes)
+
+
+def _name(ref: str) -> _Name:
+    owner, _, slug = ref.partition("/")
+    return owner, slug
+
+
+def _scheduled(version: DatasetVersion, settings: Settings, twist: Twist | None) -> DatasetVersion:
+    """Decide when a version will be seen, ready, readable and mounted."""
+    visible_at = version.created_at + settings.dataset_visible_seconds
+    processed_at = max(visible_at, version.created_at + settings.dataset_processing_seconds)
+    if twist is Twist.HIDE_VERSION:
+        return version
+    if twist is Twist.STICK_PROCESSING:
+        return replace(version, visible_at=visible_at)
+    return replace(
+        version,
+        visible_at=visible_at,
+        processed_at=processed_at,
+        readable_at=processed_at + settings.dataset_readable_seconds,
+        mountable_at=processed_at + settings.dataset_mountable_seconds,
+    )
+
+
+def _twisted(version: DatasetVersion, twist: Twist | None) -> DatasetVersion:
+    if twist is Twist.LOSE_FILE:
+        return replace(version, files=version.files[:-1])
+    if twist is Twist.LOSE_ALL_FILES:
+        return replace(version, files=())
+    if twist is Twist.FAIL_PROCESSING:
+        return replace(version, last_status=DatasetStatus.FAILED)
+    return version

@@ -48,10 +48,14 @@ def dataset_bundle(request: Request) -> Response:
 
 def _signed_version(platform: Platform, request: Request) -> DatasetVersion:
     ask, world = platform.ledger.ask, platform.ledger.world
-    dataset = ask(world.dataset_by_id, dataset_id=int(request.path_params["dataset_id"]))
+    version = ask(
+        world.stored_version,
+        dataset_id=int(request.path_params["dataset_id"]),
+        number=int(request.path_params["version"]),
+    )
     signature = request.query_params.get("X-Goog-Signature", "")
     platform.links.check_dataset(request.url.path.lstrip("/"), signature, world.now)
-    return dataset.versions[int(request.path_params["version"]) - 1]
+    return version
 
 
 def _blob(platform: Platform, files: tuple[File, ...], name: str) -> Response:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -136,6 +136,17 @@ class Host:
 
     def discard(self, session_id: int) -> None:
         discard(self.folder(session_id))
+
+    def clear_away(self, wanted: Collection[int]) -> None:
+        """Kill and discard what still runs of sessions that are over, as of a deleted kernel."""
+        for folder in self._folder.iterdir():
+            session_id = int(folder.name)
+            if session_id in wanted:
+                continue
+            if self.has_launched(session_id) and self.is_alive(session_id):
+                self.terminate(session_id)
+            else:
+                self.discard(session_id)
 
     def log_lines(self, session_id: int) -> "LogFollower":
         return LogFollower(self.folder(session_id) / "log.jsonl")

@@ -5,8 +5,9 @@ datasets. A refused call changes nothing.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from orchestrator.emulator import quota
 from orchestrator.emulator.records import (
@@ -23,6 +24,7 @@ from orchestrator.emulator.records import (
     Refusal,
     Session,
     SessionStatus,
+    Twist,
     denied,
 )
 from orchestrator.emulator.settings import Layout, Settings
@@ -50,6 +52,15 @@ MACHINE_SHAPES = frozenset(
 _VERSION_LABEL = re.compile(r"v([1-9][0-9]{0,8})")
 _FIRST_KERNEL_ID = 12345678
 _FIRST_SESSION_ID = 200000001
+LONG_QUEUE_SECONDS = 6 * 3600.0  # hours at busy times
+LONG_WEDGE_SECONDS = 2 * 3600.0
+ENDING_OF_TWIST: Mapping[Twist, Ending] = {
+    Twist.VANISH: Ending.VANISHED,
+    Twist.CANCEL: Ending.CANCELLED,
+    Twist.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY,
+}
+
+_Name = tuple[str, str]
 
 
 def slug_of_title(title: str) -> str:
@@ -74,51 +85,83 @@ class Kernels:
     """All kernels of this Kaggle, and the sessions that run their versions."""
 
     def __init__(self) -> None:
-        self.kernels: dict[tuple[str, str], Kernel] = {}
         self.sessions: dict[int, Session] = {}
-        self.open_ids: list[int] = []
+        self.meter = quota.Meter()
+        self._kernels: dict[_Name, Kernel] = {}
+        self._versions: dict[_Name, list[KernelVersion]] = {}
+        self._names: dict[int, _Name] = {}  # by kernel id; deleted ones too
+        self._titles: dict[str, _Name] = {}
+        self._open: dict[int, Session] = {}
 
     # Reading
 
-    def kernel(self, owner: str, slug: str) -> Kernel:
-        kernel = self.kernels.get((owner, slug))
-        if kernel is None:  # a slug that carries a version ends here too
+    def kernel(self, owner: str, slug: str, now: float) -> Kernel:
+        """A kernel as readers see it: nothing newer than its latest visible version."""
+        latest = next(self._visible((owner, slug), now), None)
+        if latest is None:  # a slug that carries a version ends here too
             raise denied("kernels.get")
-        return kernel
+        kernel = self._kernels[owner, slug]
+        return kernel if kernel.latest is latest else replace(kernel, latest=latest)
 
-    def version(self, owner: str, slug: str, label: str = "") -> KernelVersion:
+    def kernels(self, now: float) -> Sequence[Kernel]:
+        """All that can be seen, the last pushed first."""
+        seen = [self.kernel(*name, now) for name in self._kernels if self._is_visible(name, now)]
+        return sorted(seen, key=lambda kernel: -kernel.latest.created_at)
+
+    def version(self, owner: str, slug: str, label: str, now: float) -> KernelVersion:
         """The version named by `v<N>`; the latest for no label."""
-        kernel = self.kernel(owner, slug)
+        latest = self.kernel(owner, slug, now).latest
         if not label:
-            return kernel.latest
+            return latest
         match = _VERSION_LABEL.fullmatch(label)
-        if match is None or int(match[1]) > len(kernel.versions):
+        if match is None or int(match[1]) > latest.number:
             raise Refusal(404, f"Kernel version '{label}' was not found")
-        return kernel.versions[int(match[1]) - 1]
+        return self._versions[owner, slug][int(match[1]) - 1]
 
-    def session(self, owner: str, slug: str, label: str = "") -> Session:
-        """The session that runs, or ran, a version."""
-        session_id = self.version(owner, slug, label).session_id
-        if session_id is None:
+    def session(self, owner: str, slug: str, label: str, now: float, settings: Settings) -> Session:
+        """The session that runs, or ran, a version, as readers are told of it."""
+        version = self.version(owner, slug, label, now)
+        if not label and now < version.created_at + settings.status_stale_seconds:
+            version = self._versions[owner, slug][max(0, version.number - 2)]
+        if version.session_id is None:
             raise Refusal(404, "No session was found for this kernel version")
-        return self.sessions[session_id]
+        return _as_told(self.sessions[version.session_id], now)
 
     def session_by_id(self, session_id: int) -> Session:
         if session_id not in self.sessions:
             raise Refusal(404, "Session not found")
         return self.sessions[session_id]
 
+    def version_of(self, session: Session) -> KernelVersion:
+        """What a session that is open was started for."""
+        return self._versions[session.owner, session.slug][session.version - 1]
+
     def latest_complete(self, owner: str, slug: str) -> Session | None:
         """What other kernels see of this one: its newest complete version's session."""
-        kernel = self.kernels.get((owner, slug))
-        for version in reversed(kernel.versions if kernel else ()):
+        for version in reversed(self._versions.get((owner, slug), ())):
             session = self.sessions.get(version.session_id or 0)
             if session is not None and session.status is SessionStatus.COMPLETE:
                 return session
         return None
 
     def open_sessions(self) -> Iterable[Session]:
-        return (self.sessions[session_id] for session_id in self.open_ids)
+        return self._open.values()
+
+    def dump(self) -> list[dict[str, Any]]:
+        return [
+            {
+                **asdict(kernel),
+                "latest": kernel.latest.number,
+                "versions": [asdict(version) for version in self._versions[name]],
+            }
+            for name, kernel in self._kernels.items()
+        ]
+
+    def _visible(self, name: _Name, now: float) -> Iterator[KernelVersion]:
+        return (v for v in reversed(self._versions.get(name, ())) if v.visible_at <= now)
+
+    def _is_visible(self, name: _Name, now: float) -> bool:
+        return next(self._visible(name, now), None) is not None
 
     # Pushing
 
@@ -128,30 +171,37 @@ class Kernels:
         *,
         now: float,
         settings: Settings,
-        quota_now: Quota,
         has_dataset: Callable[[str], bool],
+        twist: Twist | None,
     ) -> Pushed:
         """Make a version of `push`, and queue its session."""
-        kernel = self._target(push)
+        name, title = self._target(push)
         _check_form(push)
+        push = _as_provided(push, settings)
         if push.runs:
-            self._check_capacity(accelerator_of(push), settings, quota_now)
-        number = len(kernel.versions) + 1
+            self._check_capacity(accelerator_of(push), settings, now)
+        if twist is Twist.LAND_ELSEWHERE:
+            name, title = (name[0], f"{name[1]}-2"), f"{title} 2"
+        if twist is Twist.DROP_SOURCES:
+            has_dataset = _nothing_exists
         good_datasets, bad_datasets = _sort_sources(push.dataset_sources, has_dataset)
         good_kernels, bad_kernels = _sort_sources(
-            push.kernel_sources,
-            lambda ref: self._is_other_kernel(ref, kernel),
+            push.kernel_sources, lambda ref: self._is_other_kernel(ref, name)
         )
-        version = KernelVersion(
-            number=number,
-            push=replace(push, owner=kernel.owner, slug=kernel.slug),
-            created_at=now,
-            dataset_sources=good_datasets,
-            kernel_sources=good_kernels,
-            session_id=self._queue(kernel, number, push, now, settings) if push.runs else None,
-        )
-        self.kernels[kernel.owner, kernel.slug] = replace(
-            kernel, title=push.title or kernel.title, versions=(*kernel.versions, version)
+        number = len(self._versions.get(name, ())) + 1
+        due_at = now + (LONG_QUEUE_SECONDS if twist is Twist.QUEUE_LONG else settings.queue_seconds)
+        kernel = self._add(
+            name,
+            title,
+            KernelVersion(
+                number=number,
+                push=replace(push, owner=name[0], slug=name[1]),
+                created_at=now,
+                visible_at=now + settings.kernel_visible_seconds,
+                dataset_sources=good_datasets,
+                kernel_sources=good_kernels,
+                session_id=self._queue(name, number, push, now, due_at) if push.runs else None,
+            ),
         )
         return Pushed(
             owner=kernel.owner,
@@ -164,36 +214,40 @@ class Kernels:
             invalid_model_sources=push.model_sources,
         )
 
-    def _is_other_kernel(self, ref: str, kernel: Kernel) -> bool:
+    def _add(self, name: _Name, title: str, version: KernelVersion) -> Kernel:
+        known = self._kernels.get(name)
+        kernel_id = known.kernel_id if known else _FIRST_KERNEL_ID + len(self._names)
+        if known and title != known.title:
+            self._titles.pop(known.title, None)
+        kernel = Kernel(kernel_id, *name, title, version)
+        self._kernels[name] = kernel
+        self._versions.setdefault(name, []).append(version)
+        self._names[kernel_id] = name
+        self._titles[title] = name
+        return kernel
+
+    def _is_other_kernel(self, ref: str, name: _Name) -> bool:
         owner, _, slug = ref.partition("/")
-        return (owner, slug) in self.kernels and (owner, slug) != (kernel.owner, kernel.slug)
+        return (owner, slug) in self._kernels and (owner, slug) != name
 
-    def _target(self, push: Push) -> Kernel:
-        """The kernel that a push is for: an existing one, or a new one without versions."""
+    def _target(self, push: Push) -> tuple[_Name, str]:
+        """The name and title of the kernel that a push is for: an existing one, or a new one."""
+        name = (push.owner, push.slug)
         if push.kernel_id:
-            for kernel in self.kernels.values():
-                if kernel.kernel_id == push.kernel_id:
-                    return kernel
-            raise Refusal(200, "Notebook not found")
-        self._check_title(push)
-        existing = self.kernels.get((push.owner, push.slug))
-        if existing is not None:
-            return existing
-        if slug_of_title(push.title) != push.slug or not push.slug[0].isalpha():
-            raise Refusal(200, "Notebook not found")
-        number = _FIRST_KERNEL_ID + len(self.kernels)
-        return Kernel(number, push.owner, push.slug, push.title, ())
-
-    def _check_title(self, push: Push) -> None:
+            name = self._names.get(push.kernel_id, ("", ""))
         if push.title and not 5 <= len(push.title) <= 50:
             raise Refusal(200, "The title must be between 5 and 50 characters long")
-        for kernel in self.kernels.values():
-            if push.title == kernel.title and push.slug != kernel.slug:
-                raise Refusal(409, f"The title '{push.title}' is already in use by a notebook")
+        if self._titles.get(push.title, name) != name:
+            raise Refusal(409, f"The title '{push.title}' is already in use by a notebook")
+        existing = self._kernels.get(name)
+        if existing is not None:
+            return name, push.title or existing.title
+        is_new = not push.kernel_id and slug_of_title(push.title) == push.slug
+        if not is_new or not push.slug[:1].isalpha():
+            raise Refusal(200, "Notebook not found")
+        return name, push.title
 
-    def _check_capacity(
-        self, accelerator: Accelerator, settings: Settings, quota_now: Quota
-    ) -> None:
+    def _check_capacity(self, accelerator: Accelerator, settings: Settings, now: float) -> None:
         limits = {
             Accelerator.CPU: settings.cpu_sessions,
             Accelerator.GPU: settings.gpu_sessions,
@@ -202,48 +256,43 @@ class Kernels:
         running = sum(1 for session in self.open_sessions() if session.accelerator is accelerator)
         if limit is not None and running >= limit:
             raise Refusal(200, f"Maximum batch {accelerator} session count of {limit} reached.")
-        text = quota.refusal_text(quota_now, accelerator)
+        text = quota.refusal_text(self.quota(accelerator, settings, now), accelerator)
         if accelerator is not Accelerator.CPU and text is not None:
             raise Refusal(200, text)
 
-    def _queue(
-        self, kernel: Kernel, number: int, push: Push, now: float, settings: Settings
-    ) -> int:
+    def quota(self, accelerator: Accelerator, settings: Settings, now: float) -> Quota:
+        return self.meter.measure(accelerator, self.open_sessions(), settings, now)
+
+    def _queue(self, name: _Name, number: int, push: Push, now: float, due_at: float) -> int:
         session_id = _FIRST_SESSION_ID + len(self.sessions)
-        self.sessions[session_id] = Session(
-            session_id=session_id,
-            owner=kernel.owner,
-            slug=kernel.slug,
-            version=number,
-            accelerator=accelerator_of(push),
-            queued_at=now,
-            due_at=now + settings.queue_seconds,
-        )
-        self.open_ids.append(session_id)
+        session = Session(session_id, *name, number, accelerator_of(push), now, due_at)
+        self.sessions[session_id] = self._open[session_id] = session
         return session_id
 
     # Running
 
     def start(
         self,
-        session_id: int,
+        session: Session,
         *,
         now: float,
+        accelerator: Accelerator,
         limit_seconds: float,
         layout: Layout,
         mounts: tuple[Mount, ...],
     ) -> Session:
-        session = self.sessions[session_id]
-        assert session.status is SessionStatus.QUEUED, f"session {session_id} has started already"
+        assert session.status is SessionStatus.QUEUED, f"session {session} has started already"
         started = replace(
             session,
             status=SessionStatus.RUNNING,
+            accelerator=accelerator,
             started_at=now,
             limit_seconds=limit_seconds,
             layout=layout,
             mounts=mounts,
         )
-        self.sessions[session_id] = started
+        self.meter.start(accelerator)
+        self.sessions[session.session_id] = self._open[session.session_id] = started
         return started
 
     def end(
@@ -252,24 +301,76 @@ class Kernels:
         *,
         ended_at: float,
         ending: Ending,
-        outputs: Sequence[File],
-        log_key: str,
+        settings: Settings,
+        twist: Twist | None = None,
+        outputs: Sequence[File] = (),
+        log_key: str = "",
     ) -> Session:
         session = self.sessions[session_id]
         assert session.is_open, f"session {session_id} has ended already"
+        ending = ENDING_OF_TWIST.get(twist, ending) if twist else ending
         status, message = STATUS_OF_ENDING[ending]
+        if twist is Twist.REPORT_CANCELLED:
+            status, message = STATUS_OF_ENDING[Ending.CANCELLED]
+        survive = ending is Ending.COMPLETE or ending in settings.outputs_survive
+        keeps_log = ending is not Ending.CANCELLED and twist is not Twist.LOSE_LOG
+        wedged = LONG_WEDGE_SECONDS if twist is Twist.WEDGE else 0.0
+        reported_at = ended_at + wedged + settings.end_reported_seconds
         ended = replace(
             session,
             status=status,
             failure_message=message,
             ended_at=ended_at,
             ending=ending,
-            outputs=tuple(outputs),
-            log_key=log_key,
+            outputs=tuple(outputs) if survive and twist is not Twist.LOSE_OUTPUTS else (),
+            log_key=log_key if keeps_log else "",
+            reported_at=reported_at,
+            listed_at=reported_at + settings.outputs_listed_seconds,
+            logged_at=reported_at + settings.log_written_seconds,
         )
+        self.meter.end(session, ended_at)
         self.sessions[session_id] = ended
-        self.open_ids.remove(session_id)
+        del self._open[session_id]
         return ended
+
+    def delete(self, owner: str, slug: str, now: float, settings: Settings) -> None:
+        """Remove a kernel with all its versions; what runs of it is stopped at once."""
+        title = self.kernel(owner, slug, now).title
+        for session in list(self.open_sessions()):
+            if (session.owner, session.slug) == (owner, slug):
+                self.end(
+                    session.session_id, ended_at=now, ending=Ending.CANCELLED, settings=settings
+                )
+        del self._kernels[owner, slug], self._versions[owner, slug], self._titles[title]
+
+
+def _as_told(session: Session, now: float) -> Session:
+    """What readers are told of a session: its end, its outputs and its log may come late."""
+    if session.is_open or now >= max(session.listed_at, session.logged_at):
+        return session
+    if now < session.reported_at:
+        return replace(
+            session, status=SessionStatus.RUNNING, failure_message="", outputs=(), log_key=""
+        )
+    shown = len(session.outputs)
+    if now < session.listed_at:
+        share = (now - session.reported_at) / (session.listed_at - session.reported_at)
+        shown = int(share * shown)
+    log_key = session.log_key if now >= session.logged_at else ""
+    return replace(session, outputs=session.outputs[:shown], log_key=log_key)
+
+
+def _as_provided(push: Push, settings: Settings) -> Push:
+    """What an account gets of what it asks for: an unverified one less, without a word."""
+    if settings.phone_verified:
+        return push
+    return replace(
+        push, enable_gpu=False, enable_tpu=False, machine_shape="", enable_internet=False
+    )
+
+
+def _nothing_exists(_ref: str) -> bool:
+    return False
 
 
 def _check_form(push: Push) -> None:

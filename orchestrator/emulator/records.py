@@ -69,6 +69,46 @@ STATUS_OF_ENDING: Mapping[Ending, tuple[SessionStatus, str]] = {
 }
 
 
+class Twist(StrEnum):
+    """What the platform can do wrong once, by itself, in one operation."""
+
+    # of a push
+    DROP_SOURCES = "drop_sources"  # calls every source invalid; the session runs without them
+    LAND_ELSEWHERE = "land_elsewhere"  # makes the kernel at another address
+    QUEUE_LONG = "queue_long"  # finds no machine for six hours
+    # of a publication
+    LOSE_FILE = "lose_file"  # leaves the last file out of the version
+    LOSE_ALL_FILES = "lose_all_files"
+    STICK_PROCESSING = "stick_processing"  # the version appears and never becomes ready
+    FAIL_PROCESSING = "fail_processing"  # it appears and ends as FAILED
+    HIDE_VERSION = "hide_version"  # it never appears
+    # of a session's start
+    NO_ACCELERATOR = "no_accelerator"  # gives a CPU instead of what was asked for
+    OLD_MOUNTS = "old_mounts"  # mounts the version before the latest ready one
+    # of a session's end
+    VANISH = "vanish"  # the machine was lost before the end
+    CANCEL = "cancel"  # somebody stopped it before the end
+    OUT_OF_MEMORY = "out_of_memory"
+    LOSE_OUTPUTS = "lose_outputs"
+    LOSE_LOG = "lose_log"
+    REPORT_CANCELLED = "report_cancelled"  # calls a complete session cancelled
+    WEDGE = "wedge"  # goes on calling it running for hours
+
+
+PUSH_TWISTS = frozenset({Twist.DROP_SOURCES, Twist.LAND_ELSEWHERE, Twist.QUEUE_LONG})
+PUBLISH_TWISTS = frozenset(
+    {
+        Twist.LOSE_FILE,
+        Twist.LOSE_ALL_FILES,
+        Twist.STICK_PROCESSING,
+        Twist.FAIL_PROCESSING,
+        Twist.HIDE_VERSION,
+    }
+)
+START_TWISTS = frozenset({Twist.NO_ACCELERATOR, Twist.OLD_MOUNTS})
+END_TWISTS = frozenset(Twist) - PUSH_TWISTS - PUBLISH_TWISTS - START_TWISTS
+
+
 class DatasetStatus(StrEnum):
     """Kaggle's DatabundleVersionStatus, in the order in which a version passes through it."""
 
@@ -145,6 +185,7 @@ class KernelVersion:
     number: int
     push: Push
     created_at: float
+    visible_at: float  # until then readers are answered as if it were not there
     dataset_sources: tuple[str, ...]
     kernel_sources: tuple[str, ...]
     session_id: int | None
@@ -152,17 +193,13 @@ class KernelVersion:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A notebook or script with all its versions, oldest first."""
+    """A notebook or script, with its latest version."""
 
     kernel_id: int
     owner: str
     slug: str
     title: str
-    versions: tuple[KernelVersion, ...]
-
-    @property
-    def latest(self) -> KernelVersion:
-        return self.versions[-1]
+    latest: KernelVersion
 
 
 @dataclass(frozen=True)
@@ -196,22 +233,13 @@ class Session:
     failure_message: str = ""
     outputs: tuple[File, ...] = ()
     log_key: str = ""
+    reported_at: float = 0.0  # from then on readers are told that it has ended
+    listed_at: float = 0.0  # from then on its outputs are listed in full
+    logged_at: float = 0.0  # from then on its log is there
 
     @property
     def is_open(self) -> bool:
         return self.ending is None
-
-    def used_seconds(self, after: float, now: float) -> float:
-        """The wall-clock seconds billed to this session since `after`."""
-        if self.started_at is None:
-            return 0.0
-        until = now if self.ended_at is None else self.ended_at
-        return max(0.0, until - max(self.started_at, after))
-
-    def reserved_seconds(self, now: float) -> float:
-        if self.started_at is None or not self.is_open:
-            return 0.0
-        return max(0.0, self.started_at + self.limit_seconds - now)
 
 
 @dataclass(frozen=True)
@@ -242,13 +270,17 @@ class Draft:
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One version: always a full snapshot."""
+    """One version: always a full snapshot. A time that is None never comes."""
 
     number: int
     notes: str
     files: tuple[File, ...]
     created_at: float
-    status: DatasetStatus = DatasetStatus.NOT_YET_PERSISTED
+    visible_at: float | None
+    processed_at: float | None
+    readable_at: float | None = None  # its files can be listed and downloaded
+    mountable_at: float | None = None  # a session that starts finds it
+    last_status: DatasetStatus = DatasetStatus.READY
     deletes_older: bool = False  # once it is ready
 
     @property
@@ -256,22 +288,37 @@ class DatasetVersion:
         return sum(file.size_bytes for file in self.files)
 
 
+class SeenVersion(NamedTuple):
+    """A version together with the status that readers are told."""
+
+    version: DatasetVersion
+    status: DatasetStatus
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset; readers see nothing newer than `current`, whatever has been published."""
+    """A dataset as readers see it: nothing newer than `current`, whatever has been published."""
 
     dataset_id: int
     draft: Draft
-    versions: tuple[DatasetVersion, ...]
-    current: int = 0
+    current: DatasetVersion
 
     @property
     def ref(self) -> str:
         return f"{self.draft.owner}/{self.draft.slug}"
 
+
+@dataclass(frozen=True)
+class Published:
+    """What CreateDataset and CreateDatasetVersion made; Kaggle's answer leaves the number out."""
+
+    owner: str
+    slug: str
+    number: int
+
     @property
-    def visible(self) -> tuple[DatasetVersion, ...]:
-        return self.versions[: self.current]
+    def ref(self) -> str:
+        return f"{self.owner}/{self.slug}"
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,7 @@ class LocalKaggle:
             time.sleep(0.05)
 
     def _open_sessions(self) -> list[Session]:
-        world = self.platform.ledger.world
-        return [session for session in self.platform.ledger.ask(world.sessions) if session.is_open]
+        return list(self.platform.ledger.ask(self.platform.ledger.world.open_sessions))
 
     def _keep_sessions(self) -> None:
         """Start, launch and collect sessions until the server closes."""
@@ -165,9 +164,9 @@ def keep_sessions(platform: Platform) -> None:
     ask, do, world = platform.ledger.ask, platform.ledger.do, platform.ledger.world
     for session in ask(world.due_sessions):
         do(world.start_session, session_id=session.session_id)
-    for session in ask(world.sessions):
-        if not session.is_open or session.started_at is None:
-            continue
+    running = [session for session in ask(world.open_sessions) if session.started_at is not None]
+    platform.host.clear_away({session.session_id for session in running})
+    for session in running:
         if not platform.host.has_launched(session.session_id):
             _launch(platform, session)
         elif not platform.host.is_alive(session.session_id):
@@ -176,10 +175,7 @@ def keep_sessions(platform: Platform) -> None:
 
 def _launch(platform: Platform, session: Session) -> None:
     version = platform.ledger.ask(
-        platform.ledger.world.kernel_version,
-        owner=session.owner,
-        slug=session.slug,
-        label=f"v{session.version}",
+        platform.ledger.world.version_of_session, session_id=session.session_id
     )
     try:
         platform.host.launch(session, version)

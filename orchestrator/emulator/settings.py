@@ -17,6 +17,8 @@ class Settings:
 
     username: str = "local"
     seed: int = 0
+    token_can_write: bool = True  # a token can be limited to reading
+    phone_verified: bool = True  # without it neither accelerator nor internet, silently
 
     queue_seconds: float = 1.0  # push to RUNNING; 13 to 19 on a quiet day on Kaggle
     cpu_session_seconds: float = 12 * 3600
@@ -27,12 +29,22 @@ class Settings:
     layout: Layout | None = None  # None: drawn at random for each session
     outputs_survive: frozenset[str] = frozenset({"exception", "timeout"})
 
+    # How late readers learn of what happened
+    kernel_visible_seconds: float = 0.0  # of a push: until then all reads answer as before
+    status_stale_seconds: float = 0.0  # of a push: a status without label is the previous one's
+    end_reported_seconds: float = 0.0  # of an end: until then it is called running
+    outputs_listed_seconds: float = 0.0  # of an end: until then the list of outputs grows
+    log_written_seconds: float = 0.0  # of an end: until then the log is empty
+
     gpu_quota_seconds: float = 30 * 3600
     tpu_quota_seconds: float = 20 * 3600
     quota_zero_omitted: bool = False  # leave `timeUsed` out when it is zero
 
     dataset_visible_seconds: float = 0.3  # 403, or the previous version, until then
     dataset_processing_seconds: float = 1.0  # from the call to READY
+    dataset_readable_seconds: float = 0.0  # from READY to its files; until then 404
+    dataset_mountable_seconds: float = 0.0  # from READY to being mounted
+    storage_bytes: int = 200 * 10**9  # of one account; more is accepted and never appears
     unpack_archives: bool = True
     unpack_checkpoints: bool = False  # treat .pt and .pth as the zip files they are
 

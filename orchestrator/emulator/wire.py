@@ -5,6 +5,7 @@ durations are strings of seconds, dates end in Z. SaveKernel's refusals also car
 and `xNullable` helpers that the real server sends.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,10 @@ from orchestrator.emulator.records import (
     DatasetVersion,
     Kernel,
     KernelVersion,
+    Published,
     Pushed,
     Quota,
+    SeenVersion,
     Session,
     Upload,
 )
@@ -135,8 +138,8 @@ def quotas(refresh_at: float, gpu: Quota, tpu: Quota, *, zero_omitted: bool) -> 
 # Datasets
 
 
-def dataset_made(dataset: Dataset) -> Json:
-    return {"ref": dataset.ref, "url": f"{WEB}/datasets/{dataset.ref}", "status": "Ok"}
+def dataset_made(published: Published) -> Json:
+    return {"ref": published.ref, "url": f"{WEB}/datasets/{published.ref}", "status": "Ok"}
 
 
 def dataset_refused(message: str) -> Json:
@@ -147,8 +150,8 @@ def dataset_status(status: DatasetStatus) -> Json:
     return {} if status is DatasetStatus.NOT_YET_PERSISTED else {"status": str(status)}
 
 
-def dataset(dataset: Dataset) -> Json:
-    current = dataset.visible[-1]
+def dataset(dataset: Dataset, versions: Sequence[SeenVersion] = ()) -> Json:
+    current = dataset.current
     draft = dataset.draft
     return {
         "id": dataset.dataset_id,
@@ -161,12 +164,12 @@ def dataset(dataset: Dataset) -> Json:
         "lastUpdated": date(current.created_at),
         "licenseName": draft.license_name,
         "currentVersionNumber": current.number,
-        "versions": [
-            _dataset_version(version, draft.owner)
-            for version in dataset.visible[::-1]
-            if version.status is not DatasetStatus.DELETED
-        ],
         **without_defaults(
+            versions=[
+                _dataset_version(seen, draft.owner)
+                for seen in versions
+                if seen.status is not DatasetStatus.DELETED
+            ],
             subtitle=draft.subtitle,
             description=draft.description,
             totalBytes=current.size_bytes,
@@ -175,14 +178,15 @@ def dataset(dataset: Dataset) -> Json:
     }
 
 
-def _dataset_version(version: DatasetVersion, owner: str) -> Json:
+def _dataset_version(seen: SeenVersion, owner: str) -> Json:
+    version = seen.version
     return {
         "versionNumber": version.number,
         "creationDate": date(version.created_at),
         "creatorName": owner,
         "creatorRef": owner,
         "versionNotes": version.notes,
-        "status": version.status.lower(),
+        "status": seen.status.lower(),
     }
 
 

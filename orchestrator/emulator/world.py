@@ -16,8 +16,12 @@ from typing import Any
 
 from orchestrator.emulator import quota
 from orchestrator.emulator.datasets import Datasets
-from orchestrator.emulator.kernels import Kernels, accelerator_of
+from orchestrator.emulator.kernels import Kernels
 from orchestrator.emulator.records import (
+    END_TWISTS,
+    PUBLISH_TWISTS,
+    PUSH_TWISTS,
+    START_TWISTS,
     Accelerator,
     Dataset,
     DatasetStatus,
@@ -29,11 +33,14 @@ from orchestrator.emulator.records import (
     KernelVersion,
     Mount,
     NewFile,
+    Published,
     Push,
     Pushed,
     Quota,
+    SeenVersion,
     Session,
     SessionStatus,
+    Twist,
     Upload,
     denied,
 )
@@ -50,12 +57,15 @@ class World:
         {
             "configure",
             "save_kernel",
+            "delete_kernel",
             "start_session",
             "end_session",
             "start_upload",
             "finish_upload",
             "create_dataset",
             "create_dataset_version",
+            "update_dataset",
+            "delete_dataset",
         }
     )
 
@@ -71,14 +81,12 @@ class World:
     def advance(self, now: float) -> None:
         """Move to `now`; a clock that went backwards is ignored."""
         self.now = max(self.now, now)
-        self._datasets.advance(self.now)
 
     def next_due_at(self, now: float) -> float | None:
-        """When something will next happen by itself, if nobody does anything."""
+        """When the next queued session is to be started."""
         self.advance(now)
-        queued = [s.due_at for s in self._kernels.open_sessions() if s.started_at is None]
-        due = self._datasets.next_due_at()
-        return min([*queued, *([] if due is None else [due])], default=None)
+        queued = (s.due_at for s in self._kernels.open_sessions() if s.started_at is None)
+        return min(queued, default=None)
 
     def configure(self, now: float, *, settings: Settings) -> None:
         """Go on under other settings; what is under way keeps the times it was given."""
@@ -89,8 +97,9 @@ class World:
 
     # Kernels
 
-    def save_kernel(self, now: float, *, push: Push) -> Pushed:
+    def save_kernel(self, now: float, *, push: Push, twist: Twist | None = None) -> Pushed:
         """Save a version and queue its session."""
+        self._check_writing("kernels.update")
         self.advance(now)
         if not push.kernel_id and push.owner != self.settings.username:
             raise denied("kernels.update")
@@ -98,37 +107,52 @@ class World:
             push,
             now=self.now,
             settings=self.settings,
-            quota_now=self._quota(accelerator_of(push)),
-            has_dataset=self._datasets.is_visible,
+            has_dataset=lambda ref: self._datasets.is_visible(ref, self.now),
+            twist=_one_of(PUSH_TWISTS, twist),
         )
+
+    def delete_kernel(self, now: float, *, owner: str, slug: str) -> None:
+        """Remove a kernel; its running session ends at once and leaves nothing."""
+        self._check_writing("kernels.delete")
+        self.advance(now)
+        self._kernels.delete(owner, slug, self.now, self.settings)
 
     def kernel(self, now: float, *, owner: str, slug: str) -> Kernel:
         self.advance(now)
-        return self._kernels.kernel(owner, slug)
+        return self._kernels.kernel(owner, slug, self.now)
 
     def kernels(self, now: float) -> Sequence[Kernel]:
         """All kernels, the last pushed first."""
         self.advance(now)
-        return sorted(self._kernels.kernels.values(), key=lambda k: -k.latest.created_at)
+        return self._kernels.kernels(self.now)
 
     def kernel_version(
         self, now: float, *, owner: str, slug: str, label: str = ""
     ) -> KernelVersion:
         self.advance(now)
-        return self._kernels.version(owner, slug, label)
+        return self._kernels.version(owner, slug, label, self.now)
+
+    # Sessions
 
     def session(self, now: float, *, owner: str, slug: str, label: str = "") -> Session:
+        """A version's session as readers are told of it, which may be late."""
         self.advance(now)
-        return self._kernels.session(owner, slug, label)
+        return self._kernels.session(owner, slug, label, self.now, self.settings)
 
     def session_by_id(self, now: float, *, session_id: int) -> Session:
+        """A session as it is."""
         self.advance(now)
         return self._kernels.session_by_id(session_id)
 
     def sessions(self, now: float) -> Sequence[Session]:
-        """All sessions, oldest first."""
+        """All sessions as they are, oldest first."""
         self.advance(now)
         return list(self._kernels.sessions.values())
+
+    def open_sessions(self, now: float) -> Sequence[Session]:
+        """Those that are queued or running, oldest first."""
+        self.advance(now)
+        return list(self._kernels.open_sessions())
 
     def due_sessions(self, now: float) -> Sequence[Session]:
         """The queued sessions that a driver should start now."""
@@ -139,24 +163,33 @@ class World:
             if session.status is SessionStatus.QUEUED and session.due_at <= self.now
         ]
 
-    def start_session(self, now: float, *, session_id: int) -> Session:
+    def version_of_session(self, now: float, *, session_id: int) -> KernelVersion:
+        """What an open session is to run."""
+        self.advance(now)
+        return self._kernels.version_of(self._kernels.session_by_id(session_id))
+
+    def start_session(self, now: float, *, session_id: int, twist: Twist | None = None) -> Session:
         """A machine was found: resolve what is mounted, and begin to bill."""
         self.advance(now)
+        twist = _one_of(START_TWISTS, twist)
         session = self._kernels.sessions[session_id]
-        version = self._kernels.version(session.owner, session.slug, f"v{session.version}")
+        version = self._kernels.version_of(session)
+        is_plain = twist is Twist.NO_ACCELERATOR
+        accelerator = Accelerator.CPU if is_plain else session.accelerator
         layout: Layout = self.settings.layout or self._draw_layout()
         limit_seconds = quota.session_limit_seconds(
             version.push.timeout_seconds,
-            session.accelerator,
+            accelerator,
             self.settings,
-            self._quota(session.accelerator),
+            self._kernels.quota(accelerator, self.settings, self.now),
         )
         return self._kernels.start(
-            session_id,
+            session,
             now=self.now,
+            accelerator=accelerator,
             limit_seconds=limit_seconds,
             layout=layout,
-            mounts=tuple(self._mounts(version, layout)),
+            mounts=tuple(self._mounts(version, layout, is_old=twist is Twist.OLD_MOUNTS)),
         )
 
     def end_session(
@@ -168,28 +201,38 @@ class World:
         files: Sequence[File] = (),
         log_key: str = "",
         ended_at: float | None = None,
+        twist: Twist | None = None,
     ) -> Session:
         """The driver reports how a session ended; `ended_at` if it learned of it late."""
         self.advance(now)
-        ending = Ending(ending)
-        survives = ending is Ending.COMPLETE or ending in self.settings.outputs_survive
         return self._kernels.end(
             session_id,
             ended_at=self.now if ended_at is None else min(ended_at, self.now),
-            ending=ending,
-            outputs=sorted(File(*file) for file in files) if survives else (),
-            log_key="" if ending is Ending.CANCELLED else log_key,
+            ending=Ending(ending),
+            settings=self.settings,
+            twist=_one_of(END_TWISTS, twist),
+            outputs=sorted(File(*file) for file in files),
+            log_key=log_key,
         )
+
+    def cancel_session(self, now: float, *, session_id: int) -> None:
+        """Refuse: no token that can be had may do this, and no call tells a session's number."""
+        self.advance(now)
+        raise denied("kernelSessions.cancel")
 
     def quotas(self, now: float) -> tuple[float, Quota, Quota]:
         """When quotas are next reset, and this week's GPU and TPU quota."""
         self.advance(now)
-        refresh_at = quota.refresh_at(self.now)
-        return refresh_at, self._quota(Accelerator.GPU), self._quota(Accelerator.TPU)
+        gpu, tpu = (
+            self._kernels.quota(accelerator, self.settings, self.now)
+            for accelerator in (Accelerator.GPU, Accelerator.TPU)
+        )
+        return quota.refresh_at(self.now), gpu, tpu
 
     # Datasets
 
     def start_upload(self, now: float, *, name: str, size_bytes: int) -> Upload:
+        self._check_writing("datasets.update")
         self.advance(now)
         return self._datasets.start_upload(
             name, size_bytes, now=self.now, settings=self.settings, rng=self._rng
@@ -204,12 +247,20 @@ class World:
         self.advance(now)
         return self._datasets.finish_upload(upload_id, [File(*file) for file in files], self.now)
 
-    def create_dataset(self, now: float, *, draft: Draft, files: Sequence[NewFile]) -> Dataset:
+    def create_dataset(
+        self, now: float, *, draft: Draft, files: Sequence[NewFile], twist: Twist | None = None
+    ) -> Published:
+        self._check_writing("datasets.create")
         self.advance(now)
         if draft.owner != self.settings.username:
             raise denied("datasets.create")
-        new_files = [NewFile(*file) for file in files]
-        return self._datasets.create(draft, new_files, now=self.now, settings=self.settings)
+        return self._datasets.create(
+            draft,
+            [NewFile(*file) for file in files],
+            now=self.now,
+            settings=self.settings,
+            twist=_one_of(PUBLISH_TWISTS, twist),
+        )
 
     def create_dataset_version(
         self,
@@ -220,8 +271,10 @@ class World:
         notes: str,
         files: Sequence[NewFile],
         delete_old_versions: bool = False,
-    ) -> Dataset:
+        twist: Twist | None = None,
+    ) -> Published:
         """Publish a full snapshot; readers keep seeing the previous version for a while."""
+        self._check_writing("datasets.update")
         self.advance(now)
         return self._datasets.create_version(
             (owner, slug),
@@ -230,32 +283,50 @@ class World:
             delete_old_versions=delete_old_versions,
             now=self.now,
             settings=self.settings,
+            twist=_one_of(PUBLISH_TWISTS, twist),
         )
+
+    def update_dataset(self, now: float, *, draft: Draft) -> None:
+        """Replace what is said about a dataset: title, licence, whether it is private."""
+        self._check_writing("datasets.update")
+        self.advance(now)
+        self._datasets.update(draft, self.now)
+
+    def delete_dataset(self, now: float, *, owner: str, slug: str) -> None:
+        """Remove a dataset; nobody can have its slug or title again."""
+        self._check_writing("datasets.delete")
+        self.advance(now)
+        self._datasets.delete(owner, slug, self.now)
 
     def dataset(self, now: float, *, owner: str, slug: str) -> Dataset:
         self.advance(now)
-        return self._datasets.dataset(owner, slug)
-
-    def dataset_by_id(self, now: float, *, dataset_id: int) -> Dataset:
-        self.advance(now)
-        return self._datasets.by_id(dataset_id)
+        return self._datasets.dataset(owner, slug, self.now)
 
     def datasets(self, now: float) -> Sequence[Dataset]:
         """All datasets that can be seen, the last published first."""
         self.advance(now)
-        seen = [dataset for dataset in self._datasets.datasets.values() if dataset.current]
-        return sorted(seen, key=lambda dataset: -dataset.visible[-1].created_at)
+        return self._datasets.datasets(self.now)
+
+    def dataset_versions(self, now: float, *, owner: str, slug: str) -> Sequence[SeenVersion]:
+        """The versions that can be seen, the newest first."""
+        self.advance(now)
+        return self._datasets.versions(owner, slug, self.now)
 
     def dataset_status(self, now: float, *, owner: str, slug: str) -> DatasetStatus:
         self.advance(now)
-        return self._datasets.status(owner, slug)
+        return self._datasets.status(owner, slug, self.now)
 
     def dataset_version(
         self, now: float, *, owner: str, slug: str, number: int = 0
     ) -> DatasetVersion:
         """A ready version, for reading its files: the one numbered so, or the latest."""
         self.advance(now)
-        return self._datasets.version(owner, slug, number)
+        return self._datasets.version(owner, slug, self.now, number)
+
+    def stored_version(self, now: float, *, dataset_id: int, number: int) -> DatasetVersion:
+        """A version by the numbers in a link to its files."""
+        self.advance(now)
+        return self._datasets.stored(dataset_id, number)
 
     # Truth
 
@@ -265,27 +336,26 @@ class World:
         refresh_at, gpu, tpu = self.quotas(now)
         return {
             "now": self.now,
-            "kernels": [asdict(kernel) for kernel in self._kernels.kernels.values()],
+            "kernels": self._kernels.dump(),
             "sessions": [asdict(session) for session in self._kernels.sessions.values()],
-            "datasets": [asdict(dataset) for dataset in self._datasets.datasets.values()],
+            "datasets": self._datasets.dump(self.now),
             "uploads": [asdict(upload) for upload in self._datasets.uploads.values()],
             "quota": {"refresh_at": refresh_at, "gpu": asdict(gpu), "tpu": asdict(tpu)},
         }
 
-    def _quota(self, accelerator: Accelerator) -> Quota:
-        sessions = self._kernels.sessions.values()
-        return quota.measure(sessions, accelerator, self.settings, self.now)
+    def _check_writing(self, permission: str) -> None:
+        if not self.settings.token_can_write:
+            raise denied(permission)
 
     def _draw_layout(self) -> Layout:
         return self._rng.choice(LAYOUTS)
 
-    def _mounts(self, version: KernelVersion, layout: Layout) -> Iterator[Mount]:
+    def _mounts(self, version: KernelVersion, layout: Layout, *, is_old: bool) -> Iterator[Mount]:
         """Datasets at their latest ready version, kernels at their latest complete one."""
         for ref in version.dataset_sources:
-            owner, slug = ref.split("/")
-            ready = self._datasets.latest_ready(owner, slug)
+            ready = self._datasets.mountable(ref, self.now, skip=int(is_old))
             if ready is not None:
-                path = f"datasets/{ref}" if layout == "new" else slug
+                path = f"datasets/{ref}" if layout == "new" else ref.split("/")[1]
                 yield Mount(path, ref, ready.number, ready.files)
         for ref in version.kernel_sources:
             owner, slug = ref.split("/")
@@ -293,3 +363,13 @@ class World:
             if complete is not None:
                 path = f"notebooks/{ref}" if layout == "new" else slug
                 yield Mount(path, ref, complete.version, complete.outputs)
+
+
+def _one_of(allowed: frozenset[Twist], twist: Twist | None) -> Twist | None:
+    """A twist as the operation knows it; a record of the world spells it as text."""
+    if twist is None:
+        return None
+    twist = Twist(twist)
+    if twist not in allowed:
+        raise ValueError(f"{twist} is none of {sorted(allowed)}")
+    return twist

@@ -93,8 +93,9 @@ def test_the_official_client_reads_a_kernel_and_its_source(driver):
     driver.run(0, source="first")
     driver.run(100, source="second")
     kernel = driver.world.kernel(200, owner="local", slug="train-loop")
+    first = driver.world.kernel_version(200, owner="local", slug="train-loop", label="v1")
 
-    answer = ApiGetKernelResponse.from_dict(wire.kernel(kernel, kernel.versions[0]))
+    answer = ApiGetKernelResponse.from_dict(wire.kernel(kernel, first))
 
     assert answer.blob.source == "first"
     assert answer.metadata.current_version_number == 2
@@ -139,7 +140,9 @@ def test_the_official_client_reads_a_dataset(driver):
     )
     dataset = driver.world.dataset(200, owner="local", slug="my-data")
 
-    answer = ApiDataset.from_dict(wire.dataset(dataset))
+    versions = driver.world.dataset_versions(200, owner="local", slug="my-data")
+
+    answer = ApiDataset.from_dict(wire.dataset(dataset, versions))
 
     assert (answer.ref, answer.current_version_number, answer.is_private) == (
         "local/my-data",

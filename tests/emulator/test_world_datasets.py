@@ -23,7 +23,7 @@ def status(driver, now):
 
 
 def current(driver, now):
-    return driver.world.dataset(now, owner="local", slug="my-data").current
+    return driver.world.dataset(now, owner="local", slug="my-data").current.number
 
 
 def names(driver, now, number=0):
@@ -66,7 +66,7 @@ def test_no_version_while_the_first_is_processed(driver):
     with pytest.raises(Refusal, match=r"datasets\.update"):
         publish(driver, 49)
 
-    assert len(publish(driver, 51).versions) == 2
+    assert publish(driver, 51).number == 2
 
 
 def test_later_versions_may_follow_each_other_at_once(driver):

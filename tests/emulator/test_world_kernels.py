@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.emulator.records import Draft, NewFile, Push, Refusal
+from orchestrator.emulator.records import Draft, Push, Refusal
 from orchestrator.emulator.world import World
 
 
@@ -301,13 +301,13 @@ def test_time_never_goes_back(driver, push):
 
 
 def test_the_world_says_when_something_will_happen_next(driver, push):
-    driver = driver(queue_seconds=30, dataset_visible_seconds=5, dataset_processing_seconds=50)
+    driver = driver(queue_seconds=30)
     assert driver.world.next_due_at(0) is None
 
     driver.world.save_kernel(0, push=push())
     assert driver.world.next_due_at(1) == 30
-    driver.world.create_dataset(0, draft=_draft(), files=[NewFile("", driver.upload(0).token)])
-    assert driver.world.next_due_at(1) == 6
+    driver.world.start_session(30, session_id=driver.world.sessions(30)[0].session_id)
+    assert driver.world.next_due_at(30) is None
 
 
 def _draft():

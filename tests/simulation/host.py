@@ -144,14 +144,17 @@ class Host:
 
     def pushes(self, kernel: str) -> list[TruePush]:
         """Every version of a kernel that ever landed, oldest first."""
+        kernels = self.world.dump(self.now)["kernels"]
         return [
             TruePush(
-                token=_token(version.push.source),
-                version=version.number,
-                parent=(body.read_parameters(version.push.source) or {}).get("parent"),
-                live_beside=self._live_beside.get(version.session_id or 0, 0),
+                token=_token(version["push"]["source"]),
+                version=version["number"],
+                parent=(body.read_parameters(version["push"]["source"]) or {}).get("parent"),
+                live_beside=self._live_beside.get(version["session_id"] or 0, 0),
             )
-            for version in self.world.kernel(self.now, owner=OWNER, slug=kernel).versions
+            for found in kernels
+            if found["slug"] == kernel
+            for version in found["versions"]
         ]
 
     def versions(self, dataset: str) -> list[TrueVersion]:

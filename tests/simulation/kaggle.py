@@ -118,12 +118,15 @@ class SimulatedKaggle:
             world = self.host.world
             found = world.dataset(now, owner=OWNER, slug=dataset)
             status = world.dataset_status(now, owner=OWNER, slug=dataset)
+            versions = world.dataset_versions(now, owner=OWNER, slug=dataset)[::-1]
             return DatasetInfo(
-                current_version=found.current,
+                current_version=found.current.number,
                 is_private=found.draft.is_private,
                 is_ready=status is DatasetStatus.READY,
-                has_failed=self.host.has_failed(found.current),
-                versions=tuple(DatasetVersion(v.number, v.notes) for v in found.visible),
+                has_failed=self.host.has_failed(found.current.number),
+                versions=tuple(
+                    DatasetVersion(seen.version.number, seen.version.notes) for seen in versions
+                ),
             )
 
         return self._read(read)
