@@ -40,8 +40,8 @@ _Name = tuple[str, str]
 
 
 def stored_name(name: str) -> str:
-    """How Kaggle stores an uploaded file's name: no folder, no `+`."""
-    return name.replace("\\", "/").rsplit("/", 1)[-1].replace("+", "")
+    """How Kaggle stores an uploaded file's name: without any folder."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def status_of(version: DatasetVersion, now: float) -> DatasetStatus:

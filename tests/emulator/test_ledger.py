@@ -1,10 +1,13 @@
 import itertools
+import json
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.emulator.ledger import Ledger, StateUnreadable
-from orchestrator.emulator.records import Draft, Ending, File, NewFile, Refusal
+from orchestrator.emulator.records import Draft, Ending, File, NewFile, Refusal, Twist
 from orchestrator.emulator.settings import Settings
+from orchestrator.emulator.world import World
 
 SETTINGS = Settings(seed=3)
 
@@ -42,7 +45,13 @@ def fill(ledger, push):
         ending=Ending.EXCEPTION,
         files=[File("out.txt", "out", 1)],
         log_key="log",
+        twist=Twist.WEDGE,
     )
+    do(world.save_kernel, push=push("other-loop"), twist=Twist.DROP_SOURCES)
+    do(world.delete_kernel, owner="local", slug="other-loop")
+    do(world.update_dataset, draft=replace(draft, title="Our Data"))
+    do(world.create_dataset, draft=replace(draft, slug="old-data", title="Old Data"), files=files)
+    do(world.delete_dataset, owner="local", slug="old-data")
 
 
 def test_a_replayed_world_equals_the_original(open_ledger, push):
@@ -53,6 +62,14 @@ def test_a_replayed_world_equals_the_original(open_ledger, push):
 
     assert second.world.dump(5000) == first.world.dump(5000)
     assert second.world.dump(5000)["sessions"][0]["mounts"]
+
+
+def test_every_operation_can_be_replayed(open_ledger, push, tmp_path):
+    fill(open_ledger(), push)
+
+    lines = (tmp_path / "world.jsonl").read_text().splitlines()
+
+    assert {json.loads(line)["op"] for line in lines} == World.OPERATIONS
 
 
 def test_randomness_goes_on_where_it_was(open_ledger, push):

@@ -11,9 +11,9 @@ def status(world, now, label="", slug="train-loop"):
 def test_versions_count_from_one_and_keep_their_source(driver, push):
     world = driver().world
 
-    world.save_kernel(0, push=push(source="a"))
-    world.save_kernel(1, push=push(source="b"))
+    pushed = [world.save_kernel(0, push=push(source=source)).version for source in "ab"]
 
+    assert pushed == [1, 2]
     first = world.kernel_version(2, owner="local", slug="train-loop", label="v1")
     assert (first.number, first.push.source) == (1, "a")
     assert world.kernel_version(2, owner="local", slug="train-loop").push.source == "b"

@@ -1,0 +1,351 @@
+"""The rules of local Kaggle's world that are removed one at a time, each with its test."""
+
+from tests.mutation import Mutant
+
+_KERNELS = "orchestrator/emulator/kernels.py"
+_DATASETS = "orchestrator/emulator/datasets.py"
+_QUOTA = "orchestrator/emulator/quota.py"
+_WORLD = "orchestrator/emulator/world.py"
+_TESTS_KERNELS = "tests/emulator/test_world_kernels.py::test_"
+_TESTS_DATASETS = "tests/emulator/test_world_datasets.py::test_"
+_TESTS_QUOTA = "tests/emulator/test_world_quota.py::test_"
+_TESTS_LATE = "tests/emulator/test_world_lateness.py::test_"
+_TESTS_TWISTS = "tests/emulator/test_world_twists.py::test_"
+
+MUTANTS = [
+    # Pushing
+    Mutant(
+        "versions count 1, 2, 3",
+        _KERNELS,
+        "number = len(self._versions.get(name, ())) + 1",
+        "number = 1",
+        _TESTS_KERNELS + "versions_count_from_one_and_keep_their_source",
+    ),
+    Mutant(
+        "a source over 1 MB is refused",
+        _KERNELS,
+        "> SOURCE_LIMIT_BYTES",
+        "> 2 * SOURCE_LIMIT_BYTES",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
+        "an unknown machine shape is refused",
+        _KERNELS,
+        "push.machine_shape and push.machine_shape not in MACHINE_SHAPES",
+        "False",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
+        "a title has at least 5 characters",
+        _KERNELS,
+        "not 5 <= len(push.title) <= 50",
+        "not 1 <= len(push.title) <= 50",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
+        "a new kernel's title makes its slug",
+        _KERNELS,
+        "slug_of_title(push.title) == push.slug",
+        "True",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
+        "a slug begins with a letter",
+        _KERNELS,
+        "not push.slug[:1].isalpha()",
+        "False",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
+        "a title belongs to one kernel",
+        _KERNELS,
+        "self._titles.get(push.title, name) != name",
+        "False",
+        _TESTS_KERNELS + "a_title_in_use_by_another_kernel_is_a_conflict",
+    ),
+    Mutant(
+        "only so many sessions at once",
+        _KERNELS,
+        "running >= limit:",
+        "running > limit:",
+        _TESTS_KERNELS + "only_so_many_sessions_of_a_kind_at_once",
+    ),
+    Mutant(
+        "a source that does not exist is left out",
+        _KERNELS,
+        "for ref in refs.values() if exists(ref)",
+        "for ref in refs.values()",
+        _TESTS_TWISTS + "sources_are_dropped_although_they_exist",
+    ),
+    Mutant(
+        "a version pin on a source is forgotten",
+        _KERNELS,
+        'return "/".join(source.split("/")[:2])',
+        "return source",
+        _TESTS_KERNELS + "mounts_follow_the_layout",
+    ),
+    Mutant(
+        "a kernel is no source of itself",
+        _KERNELS,
+        "and (owner, slug) != name",
+        "and True",
+        _TESTS_KERNELS + "a_kernel_that_lists_itself_runs_without_itself",
+    ),
+    Mutant(
+        "only one's own kernels can be pushed",
+        _WORLD,
+        "push.owner != self.settings.username",
+        "False",
+        _TESTS_KERNELS + "another_owners_kernel_is_denied",
+    ),
+    Mutant(
+        "an unverified account gets a plain machine",
+        _KERNELS,
+        "if settings.phone_verified:",
+        "if True:",
+        _TESTS_LATE + "an_unverified_account_gets_no_accelerator_and_no_internet",
+    ),
+    # Reading kernels and sessions
+    Mutant(
+        "a version label is spelt v<N>",
+        _KERNELS,
+        'r"v([1-9][0-9]{0,8})"',
+        'r"v?([1-9][0-9]{0,8})"',
+        _TESTS_KERNELS + "only_the_label_v1_names_version_1",
+    ),
+    Mutant(
+        "a quick save has no session",
+        _KERNELS,
+        "session_id=self._queue(name, number, push, now, due_at) if push.runs else None",
+        "session_id=self._queue(name, number, push, now, due_at)",
+        _TESTS_KERNELS + "a_quick_save_has_a_version_and_no_session",
+    ),
+    Mutant(
+        "a session waits in the queue",
+        _WORLD,
+        "and session.due_at <= self.now",
+        "",
+        _TESTS_KERNELS + "a_session_goes_from_queued_to_running_to_its_end",
+    ),
+    Mutant(
+        "a status may be the previous session's",
+        _KERNELS,
+        "if not label and now < version.created_at + settings.status_stale_seconds:",
+        "if False:",
+        _TESTS_LATE + "a_status_without_label_is_the_previous_sessions_for_a_while",
+    ),
+    Mutant(
+        "a push may be seen late",
+        _KERNELS,
+        "if v.visible_at <= now)",
+        "if True)",
+        _TESTS_LATE + "a_push_is_not_seen_for_a_while",
+    ),
+    Mutant(
+        "an end may be reported late",
+        _KERNELS,
+        "reported_at = ended_at + wedged + settings.end_reported_seconds",
+        "reported_at = ended_at + wedged",
+        _TESTS_LATE + "an_end_is_reported_late",
+    ),
+    Mutant(
+        "the list of outputs grows",
+        _KERNELS,
+        "outputs=session.outputs[:shown]",
+        "outputs=session.outputs",
+        _TESTS_LATE + "outputs_are_listed_one_after_the_other_and_the_log_last",
+    ),
+    Mutant(
+        "outputs survive only some endings",
+        _KERNELS,
+        "survive = ending is Ending.COMPLETE or ending in settings.outputs_survive",
+        "survive = True",
+        _TESTS_KERNELS + "the_kind_of_ending_decides_status_and_survival_of_outputs",
+    ),
+    Mutant(
+        "a cancelled session keeps no log",
+        _KERNELS,
+        "ending is not Ending.CANCELLED and twist is not Twist.LOSE_LOG",
+        "twist is not Twist.LOSE_LOG",
+        _TESTS_KERNELS + "a_timeout_says_why_and_a_cancelled_session_keeps_no_log",
+    ),
+    Mutant(
+        "deleting a kernel ends its session",
+        _KERNELS,
+        "if (session.owner, session.slug) == (owner, slug):",
+        "if False:",
+        _TESTS_LATE + "deleting_a_kernel_ends_its_session_and_its_bill_at_once",
+    ),
+    Mutant(
+        "a kernel's number is never used again",
+        _KERNELS,
+        "_FIRST_KERNEL_ID + len(self._names)",
+        "_FIRST_KERNEL_ID + len(self._kernels)",
+        _TESTS_LATE + "a_new_kernel_never_gets_the_number_of_a_deleted_one",
+    ),
+    # Mounts
+    Mutant(
+        "a kernel source is its latest complete version",
+        _KERNELS,
+        "session.status is SessionStatus.COMPLETE:",
+        "not session.is_open:",
+        _TESTS_KERNELS + "a_kernel_source_is_its_latest_complete_version",
+    ),
+    Mutant(
+        "a dataset is mounted at its latest ready version",
+        _DATASETS,
+        "if self.seen(version, now).status is DatasetStatus.READY:",
+        "if True:",
+        _TESTS_TWISTS + "a_version_appears_and_never_becomes_ready",
+    ),
+    Mutant(
+        "a ready version may be mounted late",
+        _DATASETS,
+        "found = (version for version in ready if _has_come(version.mountable_at, now))",
+        "found = ready",
+        _TESTS_LATE + "a_ready_version_cannot_be_read_or_mounted_at_once",
+    ),
+    Mutant(
+        "the layout of mounts is drawn for each session",
+        _WORLD,
+        "return self._rng.choice(LAYOUTS)",
+        "return LAYOUTS[0]",
+        _TESTS_KERNELS + "the_layout_is_drawn_for_each_session",
+    ),
+    # Quota
+    Mutant(
+        "a quota that is used up refuses a push",
+        _QUOTA,
+        "if quota.used_seconds < quota.total_seconds:",
+        "if True:",
+        _TESTS_QUOTA + "a_push_is_refused_once_the_quota_is_used_up",
+    ),
+    Mutant(
+        "quotas are reset on Saturday",
+        _QUOTA,
+        "_FIRST_SATURDAY_AT = 2 * 86400",
+        "_FIRST_SATURDAY_AT = 3 * 86400",
+        _TESTS_QUOTA + "quota_is_reset_on_saturday_at_midnight_utc",
+    ),
+    Mutant(
+        "a session across the reset counts in both weeks",
+        _QUOTA,
+        "until = min(end, week + WEEK_SECONDS)",
+        "until = end",
+        _TESTS_QUOTA + "a_session_across_the_reset_counts_in_both_weeks",
+    ),
+    Mutant(
+        "a running session accrues live",
+        _QUOTA,
+        "used += max(0.0, now - max(session.started_at, since))",
+        "used += 0.0",
+        _TESTS_QUOTA + "use_accrues_while_a_session_runs_and_stops_with_it",
+    ),
+    Mutant(
+        "a running session reserves its rest",
+        _QUOTA,
+        "reserved += max(0.0, session.started_at + session.limit_seconds - now)",
+        "reserved += 0.0",
+        _TESTS_QUOTA + "a_running_session_reserves_what_it_may_still_use",
+    ),
+    Mutant(
+        "a session may not run longer than the quota lasts",
+        _QUOTA,
+        "return min(limit, max(0.0, quota.total_seconds - quota.used_seconds))",
+        "return limit",
+        _TESTS_QUOTA + "a_session_may_not_run_longer_than_the_quota_lasts",
+    ),
+    # Datasets
+    Mutant(
+        "a version is hidden at first",
+        _DATASETS,
+        "if _has_come(v.visible_at, now))",
+        "if v.visible_at is not None)",
+        _TESTS_DATASETS + "after_publishing_status_speaks_of_the_previous_version_for_a_while",
+    ),
+    Mutant(
+        "no second version while the first is processed",
+        _DATASETS,
+        "len(entry.versions) == 1 and not _has_come(first.processed_at, now)",
+        "False",
+        _TESTS_DATASETS + "no_version_while_the_first_is_processed",
+    ),
+    Mutant(
+        "a name loses its folder",
+        _DATASETS,
+        '.rsplit("/", 1)[-1]',
+        "",
+        _TESTS_DATASETS + "names_lose_their_folders_and_plus_signs",
+    ),
+    Mutant(
+        "a name loses its plus signs",
+        _DATASETS,
+        'file.name.replace("+", "")',
+        "file.name",
+        _TESTS_DATASETS + "names_lose_their_folders_and_plus_signs",
+    ),
+    Mutant(
+        "an unfinished upload is no file",
+        _DATASETS,
+        "if upload is None or upload.files is None:",
+        "if upload is None:",
+        _TESTS_DATASETS + "tokens_of_unfinished_and_unknown_uploads_are_refused",
+    ),
+    Mutant(
+        "an upload expires",
+        _DATASETS,
+        "if upload is None or now >= upload.expires_at:",
+        "if upload is None:",
+        _TESTS_DATASETS + "an_upload_expires",
+    ),
+    Mutant(
+        "a version has at most 1000 files",
+        _DATASETS,
+        "if len(files) > _FILE_LIMIT:",
+        "if False:",
+        _TESTS_DATASETS + "a_dataset_has_a_limit_of_files",
+    ),
+    Mutant(
+        "slugs and titles are unique",
+        _DATASETS,
+        "if (what, text) in self._taken:",
+        "if False:",
+        _TESTS_DATASETS + "creating_is_refused_inside_the_answer",
+    ),
+    Mutant(
+        "old versions go only when asked, and once the new one is ready",
+        _DATASETS,
+        "version.number < floor.number and _has_come(floor.processed_at, now)",
+        "version.number < floor.number",
+        _TESTS_DATASETS + "old_versions_are_deleted_only_once_the_new_one_is_ready",
+    ),
+    Mutant(
+        "more than the account may store never appears",
+        _DATASETS,
+        "if self._stored_bytes + version.size_bytes > settings.storage_bytes:",
+        "if False:",
+        _TESTS_LATE + "more_than_the_account_may_store_is_accepted_and_never_appears",
+    ),
+    Mutant(
+        "the names of a deleted dataset stay taken",
+        _DATASETS,
+        "entry = self._entries.pop((owner, slug))",
+        "entry = self._entries.pop((owner, slug)); self._taken.clear()",
+        _TESTS_LATE + "a_deleted_dataset_is_gone_and_its_names_stay_taken",
+    ),
+    # Accounts
+    Mutant(
+        "a token for reading changes nothing",
+        _WORLD,
+        "if not self.settings.token_can_write:",
+        "if False:",
+        _TESTS_LATE + "a_token_for_reading_changes_nothing",
+    ),
+    Mutant(
+        "time never goes back",
+        _WORLD,
+        "self.now = max(self.now, now)",
+        "self.now = now",
+        _TESTS_KERNELS + "time_never_goes_back",
+    ),
+]
