@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NoReturn
 
+from jsonschema_rs import Draft202012Validator, ValidationError
+
 from orchestrator.errors import CheckpointError
 
 CONTRACT = 1
@@ -25,28 +27,47 @@ def template_text(name: str) -> str:
 
 
 @functools.cache
-def schema(name: str) -> Mapping[str, Any]:
+def schema(name: str) -> dict[str, Any]:
     """Return one schema of the contract: parameters, manifest, verdict, history or progress."""
-    loaded: Mapping[str, Any] = json.loads(template_text(f"contract/{name}.schema.json"))
+    loaded: dict[str, Any] = json.loads(template_text(f"contract/{name}.schema.json"))
     return loaded
 
 
 @functools.cache
-def _validator(name: str) -> Any:
-    import jsonschema  # noqa: PLC0415 - a quarter of a second that most commands do without
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schema(name))
 
-    return jsonschema.Draft202012Validator(schema(name))
+
+@functools.cache
+def _override_validator() -> Draft202012Validator:
+    return Draft202012Validator(_override_schema())
+
+
+def _override_schema() -> dict[str, Any]:
+    overrides: dict[str, Any] = schema("parameters")["properties"]["training"]["properties"][
+        "overrides"
+    ]
+    return overrides
 
 
 def problems(name: str, document: object) -> list[str]:
     """Return what is wrong with a document, in words; nothing if it keeps the contract."""
-    errors = sorted(_validator(name).iter_errors(document), key=lambda error: str(error.path))
-    return [f"{'.'.join(map(str, error.path)) or name}: {error.message[:200]}" for error in errors]
+    try:
+        errors = sorted(_validator(name).iter_errors(document), key=lambda e: str(e.instance_path))
+    except ValueError as error:  # nested too deeply, or text that is not Unicode
+        return [f"{name}: {error}"]
+    return [f"{'.'.join(map(str, e.instance_path)) or name}: {_message(e)}" for e in errors]
+
+
+def _message(error: ValidationError) -> str:
+    if error.kind.name == "enum":  # its own message leaves most of the choices out
+        return f"{error.instance!r} is not one of {error.kind.as_dict()['options']}"[:200]
+    return error.message[:200]
 
 
 def override_problems(overrides: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with training overrides, in words; nothing if a session takes them."""
-    allowed = schema("parameters")["properties"]["training"]["properties"]["overrides"]
+    allowed = _override_schema()
     if unknown := sorted(set(overrides) - set(allowed["properties"])):
         return [f"unknown setting {unknown[0]!r}; allowed: {', '.join(allowed['properties'])}"]
     infinite = [
@@ -54,10 +75,9 @@ def override_problems(overrides: Mapping[str, Any]) -> list[str]:
         for name, value in overrides.items()
         if isinstance(value, float) and not math.isfinite(value)
     ]
-    validator = _validator("parameters").evolve(schema=allowed)
     return infinite + [
-        f"{error.path[0]} = {error.instance!r}: {error.message[:200]}"
-        for error in validator.iter_errors(overrides)
+        f"{error.instance_path[0]} = {error.instance!r}: {_message(error)}"
+        for error in _override_validator().iter_errors(overrides)
     ]
 
 

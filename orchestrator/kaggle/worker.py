@@ -46,7 +46,7 @@ def main() -> None:
         sys.exit("the worker runs in a home of its own only: it writes a credential there")
     contact = _confine(hello["endpoint"])
     _place_credential(hello["credential"])
-    calls = _read_calls(orders, home)
+    calls, reader = _read_calls(orders, home)
     try:
         from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
 
@@ -55,11 +55,14 @@ def main() -> None:
         _say(answers, {"id": 0, "error": _describe(error, contact)})
         return
     _say(answers, {"id": 0, "result": {"username": client.username}})
-    while True:
-        _serve(client, calls.get(), answers, contact)
+    try:
+        while True:
+            _serve(client, calls.get(), answers, contact)
+    except BrokenPipeError:
+        reader.join()  # nobody listens: the parent is gone, and the reader tidies up
 
 
-def _read_calls(orders: TextIO, home: Path) -> queue.Queue[dict[str, Any]]:
+def _read_calls(orders: TextIO, home: Path) -> tuple[queue.Queue[dict[str, Any]], threading.Thread]:
     """Read calls in the background; end the process when the parent is gone."""
     calls: queue.Queue[dict[str, Any]] = queue.Queue()
 
@@ -69,8 +72,9 @@ def _read_calls(orders: TextIO, home: Path) -> queue.Queue[dict[str, Any]]:
         shutil.rmtree(home, ignore_errors=True)  # the credential's copy is in it
         os._exit(0)
 
-    threading.Thread(target=read, daemon=True).start()
-    return calls
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return calls, reader
 
 
 @dataclass

@@ -55,7 +55,7 @@ ONLY_IN = {
     "kagglesdk": {"kaggle.client"},
     "sqlite3": {"journal"},
     "pydantic": {"config"},
-    "jsonschema": {"contract"},
+    "jsonschema_rs": {"contract"},
     "requests": {"transfer", "kaggle.worker"},
     "urllib3": {"transfer"},
     "click": {"cli", "cli.*"},

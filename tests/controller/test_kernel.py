@@ -18,7 +18,7 @@ AWKWARD = {
     "backslashes": "\\ \\\\ \\n \\u0027 \\",
     "a backslash at the end": "C:\\",
     "lines": "one\ntwo\r\nthree\u2028four\x85five",
-    "unicode": "ünï 待つ 🙂 \ud83d \x00 \x7f",
+    "unicode": "ünï 待つ 🙂 \x00 \x7f",
     "code": "'''); import os; os.abort(); ('''",
     "braces": "{parameters} {CODE_DIR} %%writefile $HOME !ls",
     "fence": "```\n```python parameters\n```",
@@ -131,9 +131,16 @@ def test_no_text_can_break_out_of_the_parameters(parameters, line_template, tmp_
     assert written == [parameters, parameters]
 
 
+def test_a_name_that_is_not_unicode_is_refused(parameters, line_template):
+    parameters["half a smile: \ud83d"] = 1
+
+    with pytest.raises(ConfigError, match="surrogates not allowed"):
+        kernel.render(parameters, line_template)
+
+
 def test_random_text_arrives_as_it_was_sent(parameters, line_template, tmp_path):
     rng = random.Random(7)  # noqa: S311 - the same text on every run
-    alphabet = "'\"\\\n\r{}`$%!#uU0027xN \t\x00ä\u2028\ud800𝄞"
+    alphabet = "'\"\\\n\r{}`$%!#uU0027xN \t\x00ä\u2028𝄞"
     parameters["notes"] = ["".join(rng.choices(alphabet, k=40)) for _ in range(500)]
 
     sent, _ = told(kernel.render(parameters, line_template), tmp_path)

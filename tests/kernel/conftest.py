@@ -12,7 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
-import jsonschema
+import jsonschema_rs
 import pytest
 
 KERNEL = Path(__file__).parents[2] / "kernel_template"
@@ -308,6 +308,6 @@ def check():
 
     def validate(name, instance):
         schema = json.loads((KERNEL / "contract" / f"{name}.schema.json").read_text())
-        jsonschema.Draft202012Validator(schema).validate(instance)
+        jsonschema_rs.Draft202012Validator(schema).validate(instance)
 
     return validate
