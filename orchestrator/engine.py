@@ -18,7 +18,7 @@ from orchestrator.kaggle.port import Kaggle
 from orchestrator.kernel import Template
 from orchestrator.machine import TERMINAL, Kind, Phase, State
 from orchestrator.phases import collect, launch, publish
-from orchestrator.phases.context import HEARTBEAT_SECONDS, LONGEST_WAIT_SECONDS, Context, Wake
+from orchestrator.phases.context import HEARTBEAT_SECONDS, Context, Wake
 
 STEPS: dict[Phase, Callable[[Context], Wake]] = {
     Phase.UNBOUND: launch.bind,
@@ -60,10 +60,9 @@ def tick(  # noqa: PLR0913 - the engine's seam: every part of the world it may t
     while journal.state.phase not in TERMINAL:
         state = journal.state
         # A wait holds for an hour, then its reason is looked at again: it may be mended.
-        # A longer one was recorded by a clock that was wrong.
-        is_fresh = clock.now() < state.last_at + HEARTBEAT_SECONDS
-        if is_fresh and clock.now() < state.wait_until <= clock.now() + LONGEST_WAIT_SECONDS:
-            return state.wait_until
+        age = journal.age
+        if age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS):
+            return clock.now() + state.wait_until_age - age
         wake = STEPS[state.phase](context)
         if wake is not None and wake > clock.now():
             return wake

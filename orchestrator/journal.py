@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from orchestrator.clock import Clock
+from orchestrator.clock import Clock, Moment
 from orchestrator.errors import (
     ConfigError,
     IllegalTransition,
@@ -26,7 +25,8 @@ from orchestrator.errors import (
     KchainError,
     NotNow,
 )
-from orchestrator.machine import Event, Kind, State, apply
+from orchestrator.fold import apply
+from orchestrator.machine import Event, Kind, State
 
 FORMAT = 1  # PRAGMA user_version
 _SCHEMA = """
@@ -66,6 +66,7 @@ class Journal:
             _prepare(self._db, path)
             self.state = State()
             self._history: list[Event] = []
+            self._last: Moment | None = None
             self._catch_up()
         except BaseException:
             self._db.close()
@@ -79,9 +80,11 @@ class Journal:
             JournalConflict: another controller wrote first; nothing was written.
             NotNow, ConfigError: the disk is full or read-only; nothing was written.
         """
-        event = Event(self.state.seq + 1, float(self._clock.now()), kind, data)
+        now = self._clock.moment()
+        event = Event(self.state.seq + 1, now.at, kind, data, self._age_at(now))
         state = apply(self.state, event)
-        row = (self.chain, event.seq, event.at, kind.value, _render_body(self.chain, event))
+        body = _render_body(self.chain, event, now)
+        row = (self.chain, event.seq, event.at, kind.value, body)
         try:
             with self._db:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
@@ -91,11 +94,15 @@ class Journal:
             ) from error
         except sqlite3.Error as error:
             raise _failure(self.path, error) from error
-        self._history.append(event)
-        self.state = state
+        self._remember(event, state, now)
         if self._on_event:
             self._on_event(event, state)
         return state
+
+    @property
+    def age(self) -> float:
+        """Return the seconds since the chain's first event, by a clock that nobody sets."""
+        return self._age_at(self._clock.moment())
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -116,6 +123,15 @@ class Journal:
     ) -> None:
         self.close()
 
+    def _age_at(self, now: Moment) -> float:
+        if self._last is None:
+            return 0.0
+        return self.state.age + now.seconds_since(self._last)
+
+    def _remember(self, event: Event, state: State, moment: Moment) -> None:
+        self._history.append(event)
+        self.state, self._last = state, moment
+
     def _catch_up(self) -> None:
         query = "SELECT seq, at, kind, body FROM events WHERE chain = ? ORDER BY seq"
         try:
@@ -125,15 +141,15 @@ class Journal:
         for expected, (seq, at, kind, body) in enumerate(rows, start=1):
             if seq != expected:
                 raise _corrupt(self.path, f"event {expected} is missing")
-            data, checksum = _parse_body(self.path, seq, body)
-            event = Event(seq, at, _kind(self.path, kind), data)
+            data, moment, checksum = _parse_body(self.path, seq, at, body)
+            event = Event(seq, at, _kind(self.path, kind), data, self._age_at(moment))
             if checksum != _checksum(self.chain, event):
                 raise _corrupt(self.path, f"event {seq} does not match its checksum")
             try:
-                self.state = apply(self.state, event)
+                state = apply(self.state, event)
             except IllegalTransition as error:
                 raise _corrupt(self.path, f"event {seq}: {error}") from error
-            self._history.append(event)
+            self._remember(event, state, moment)
 
 
 def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
@@ -183,20 +199,23 @@ def _user_version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _render_body(chain: str, event: Event) -> str:
+def _render_body(chain: str, event: Event, moment: Moment) -> str:
     body = {
         "data": dict(event.data),
-        "boot_id": _boot_id(),
-        "monotonic": time.monotonic(),
+        "boot_id": moment.boot_id,
+        "monotonic": moment.steady,
         "sha256": _checksum(chain, event),
     }
     return json.dumps(body, sort_keys=True)
 
 
-def _parse_body(path: Path, seq: int, body: str) -> tuple[dict[str, Any], object]:
+def _parse_body(
+    path: Path, seq: int, at: float, body: str
+) -> tuple[dict[str, Any], Moment, object]:
     try:
         parsed = json.loads(body)
-        return dict(parsed["data"]), parsed["sha256"]
+        moment = Moment(at, str(parsed["boot_id"]), float(parsed["monotonic"]))
+        return dict(parsed["data"]), moment, parsed["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(path, f"event {seq} cannot be read") from error
 
@@ -216,13 +235,6 @@ def _kind(path: Path, kind: str) -> Kind:
             f"{path} holds an event {kind!r} that this kchain does not know; upgrade kchain;"
             " the file was not touched"
         ) from None
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return "unknown"
 
 
 def _corrupt(path: Path, why: str) -> JournalError:

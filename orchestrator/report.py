@@ -96,7 +96,7 @@ def summary(name: str, state: State, sessions: int, events: Iterable[Event]) -> 
         "head": {**head.checkpoint.to_body(), "dataset_version": head.version} if head else None,
         "waiting": state.wait_reason,
         "waiting_for": state.wait_message or None,
-        "wait_until_at": state.wait_until or None,
+        "wait_until_at": state.wait_until_at or None,
         "finished": state.finish_reason if state.phase is Phase.DONE else None,
         "halted": state.halt_code if state.phase is Phase.HALTED else None,
         "halt_message": state.halt_message or None,

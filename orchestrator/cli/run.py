@@ -178,7 +178,7 @@ class _Watch:
 
     def _start(self) -> None:
         state = self._place.journal.state
-        running = state.phase is Phase.LIVE and state.push and state.push.running_at
+        running = state.phase is Phase.LIVE and state.push and state.push.running_age
         if not running or (self._thread is not None and self._thread.is_alive()):
             return
         assert state.push is not None

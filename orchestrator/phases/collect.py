@@ -178,10 +178,10 @@ def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, Output
     if push.listing != digest:
         context.journal.append(Kind.OUTPUTS_LISTED, digest=digest, count=len(listed))
         return False
-    if not listed and not context.is_settled(push.ended_at):
+    if not listed and not context.is_settled(push.ended_age):
         return False  # nothing at all is more often "not yet" than "lost"
     gap = context.settings.timing.read_gap_seconds
-    return abs(context.clock.now() - (push.listed_at or 0.0)) >= gap
+    return context.seconds_since(push.listed_age) >= gap
 
 
 def _without_checkpoint(push: Push, verdict: Mapping[str, Any] | None) -> CheckpointError:

@@ -59,12 +59,11 @@ class Context:
 
     def wait(self, reason: str, message: str, seconds: float) -> float:
         """Record why the chain waits and until when; the same words at most once an hour."""
-        now = self.clock.now()
         # At least a poll: a moment on Kaggle's clock may have passed already on this one.
         shortest = self.settings.timing.poll_seconds
-        until = now + min(max(seconds, shortest), LONGEST_WAIT_SECONDS)
+        until = self.clock.now() + min(max(seconds, shortest), LONGEST_WAIT_SECONDS)
         known = (self.state.wait_reason, self.state.wait_message) == (reason, message)
-        if not known or now > self.state.wait_until + HEARTBEAT_SECONDS:
+        if not known or self.journal.age > self.state.wait_until_age + HEARTBEAT_SECONDS:
             self.journal.append(Kind.WAITING, reason=reason, message=message, until=until)
         return until
 
@@ -98,15 +97,17 @@ class Context:
         """Stop the chain until a person has looked."""
         self.journal.append(Kind.HALTED, code=code, message=message, **facts)
 
-    def is_settled(self, sent_at: float | None, patience: float = 1.0) -> bool:
+    def seconds_since(self, age: float | None) -> float:
+        """Return how much time has passed since the chain was so old."""
+        return self.journal.age - (age or 0.0)
+
+    def is_settled(self, sent_age: float | None, patience: float = 1.0) -> bool:
         """Tell whether what was sent must be visible by now, if it ever will be."""
-        passed = self.clock.now() - (sent_at or 0.0)
-        window = patience * self.settings.timing.settle_seconds
-        return abs(passed) >= window  # sent in the far future: the clock was set back since
+        return self.seconds_since(sent_age) >= patience * self.settings.timing.settle_seconds
 
     def absent(self, kind: Kind) -> Wake:
         """Record one more agreeing read that did not find what was sent; wait for the next."""
         gap = self.settings.timing.read_gap_seconds
-        if abs(self.clock.now() - self.state.absent_at) >= gap:
+        if self.seconds_since(self.state.absent_age) >= gap or not self.state.absent:
             self.journal.append(kind)
         return self.clock.now() + gap

@@ -106,7 +106,7 @@ def push_unknown(context: Context) -> Wake:
         if kernel.carries(found.source, push.token):
             context.journal.append(Kind.PUSH_DONE, version=version, url="", adopted=True)
             return None
-    if not context.is_settled(push.sent_at):
+    if not context.is_settled(push.sent_age):
         return context.poll()
     if context.state.absent < AGREEING_READS:
         return context.absent(Kind.PUSH_ABSENT)
@@ -129,7 +129,7 @@ def live(context: Context) -> Wake:
             Kind.SESSION_ENDED, status=info.status.value, message=info.failure_message
         )
         return None
-    if info.status is SessionStatus.RUNNING and push.running_at is None:
+    if info.status is SessionStatus.RUNNING and push.running_age is None:
         context.journal.append(Kind.SESSION_SEEN, status=info.status.value)
     return _overrun(context) or context.poll()
 
@@ -137,9 +137,9 @@ def live(context: Context) -> Wake:
 def _overrun(context: Context) -> Wake:
     """After the limit plus grace, doom the session; after as much again, stop waiting for it."""
     push, grace = _push(context), context.settings.timing.grace_seconds
-    if push.running_at is None:
+    if push.running_age is None:
         return None
-    late = context.clock.now() - push.running_at - push.time_budget_seconds
+    late = context.seconds_since(push.running_age) - push.time_budget_seconds
     if late > grace and push.doomed is None:
         context.journal.append(Kind.SESSION_OVERRUN, message="it ran past its limit")
     if late > 2 * grace:
@@ -150,9 +150,9 @@ def _overrun(context: Context) -> Wake:
 
 def _is_overdue(context: Context, push: Push) -> bool:
     """Tell whether a session that started when it was pushed must have ended long ago."""
-    timing, started_at = context.settings.timing, push.running_at or push.sent_at or 0.0
-    passed = context.clock.now() - started_at
-    return passed > push.time_budget_seconds + timing.grace_seconds
+    started_age = push.sent_age if push.running_age is None else push.running_age
+    limit = push.time_budget_seconds + context.settings.timing.grace_seconds
+    return context.seconds_since(started_age) > limit
 
 
 def _is_finished(context: Context) -> Stop | None:

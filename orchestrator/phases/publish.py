@@ -97,7 +97,7 @@ def publish_unknown(context: Context) -> Wake:
         context.journal.append(Kind.PUBLISH_SEEN, version=found)
         return None
     patience = ACKNOWLEDGED_PATIENCE if publication.acknowledged else 1.0
-    if not context.is_settled(publication.sent_at, patience):
+    if not context.is_settled(publication.sent_age, patience):
         return context.poll()
     if context.state.absent < AGREEING_READS:
         return context.absent(Kind.PUBLISH_ABSENT)

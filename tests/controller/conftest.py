@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from orchestrator.checkpoints import Expectation
+from orchestrator.clock import Moment
 from orchestrator.files import Files
 from orchestrator.model import Checkpoint, Parent
 
@@ -27,6 +28,9 @@ class SetClock:
 
     def now(self):
         return self.at
+
+    def moment(self):
+        return Moment(self.at, "boot", self.at)
 
     def sleep(self, seconds):
         self.at += seconds

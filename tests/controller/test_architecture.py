@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LONGEST_MODULE = 500  # lines
 
-BOTTOM = {"errors", "model", "clock", "machine"}
+BOTTOM = {"errors", "model", "clock", "machine", "fold"}
 MIDDLE = {
     *{"contract", "config", "journal", "files", "checkpoints"},
     *{"transfer", "kernel", "quota", "report"},
@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "machine": {"errors", "model"},
     "contract": {"errors"},
     "config": {"contract", "errors", "model"},
-    "journal": {"clock", "errors", "machine"},
+    "fold": {"machine", "model"},
+    "journal": {"clock", "errors", "fold", "machine"},
     "files": {"errors"},
     "checkpoints": {"contract", "errors", "files", "model"},
     "kernel": {"config", "contract", "errors", "machine"},
@@ -157,7 +158,7 @@ def test_nothing_of_the_controller_unpickles_or_needs_torch(name):
     assert foreign_imports_of(CLIENT_SIDE[name]) & NOWHERE == set()
 
 
-@pytest.mark.parametrize("name", ["errors", "model", "machine"])
+@pytest.mark.parametrize("name", ["errors", "model", "machine", "fold"])
 def test_the_bottom_does_no_input_or_output_and_reads_no_clock(name):
     assert foreign_imports_of(CONTROLLER[name]) <= PURE
 

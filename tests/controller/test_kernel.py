@@ -7,7 +7,7 @@ import shutil
 import nbformat
 import pytest
 
-from orchestrator import config, kernel, machine
+from orchestrator import config, fold, kernel
 from orchestrator.errors import ConfigError
 from orchestrator.machine import Event, Kind, State
 
@@ -150,7 +150,7 @@ def test_random_text_arrives_as_it_was_sent(parameters, line_template, tmp_path)
 
 def test_the_second_session_is_told_its_parent(settings, binding, session_events):
     pairs = [("bound", binding), *session_events()]
-    state = machine.fold(Event(n, 1.0, Kind(kind), data) for n, (kind, data) in enumerate(pairs))
+    state = fold.fold(Event(n, 1.0, Kind(kind), data) for n, (kind, data) in enumerate(pairs))
 
     told_second = kernel.session_parameters(settings, state, token=TOKEN, seconds=600)
 

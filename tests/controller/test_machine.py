@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from orchestrator import machine
+from orchestrator import fold
 from orchestrator.errors import IllegalTransition
 from orchestrator.machine import TERMINAL, TRANSITIONS, Event, Kind, Phase, State
 
@@ -71,7 +71,7 @@ def shortest_way(start, goals):
 
 
 def after(state, kind, data, at=None):
-    return machine.apply(state, Event(state.seq + 1, at or state.last_at + 1, kind, data))
+    return fold.apply(state, Event(state.seq + 1, at or state.last_at + 1, kind, data))
 
 
 @pytest.mark.parametrize(("phase", "kind"), PAIRS, ids=lambda part: part.value)
@@ -116,7 +116,7 @@ def story(binding, session_events):
 
 
 def test_two_sessions_add_up_to_the_second_ones_head(story):
-    state = machine.fold(story)
+    state = fold.fold(story)
 
     assert state.phase is Phase.IDLE
     assert (state.heads, state.session, state.attempt) == (2, 3, 1)
@@ -127,17 +127,17 @@ def test_two_sessions_add_up_to_the_second_ones_head(story):
 
 
 def test_equal_events_fold_to_equal_states_however_they_are_cut(story):
-    whole = machine.fold(story)
+    whole = fold.fold(story)
 
     for cut in range(len(story) + 1):
-        state = machine.fold(story[:cut])
+        state = fold.fold(story[:cut])
         for event in story[cut:]:
-            state = machine.apply(state, event)
+            state = fold.apply(state, event)
         assert state == whole
 
 
 def test_a_head_that_is_not_beyond_the_last_one_is_a_bug(story, session_events):
-    state = machine.fold(story)
+    state = fold.fold(story)
     for kind, data in session_events(3, step=20)[:-1]:
         state = after(state, Kind(kind), data)
 
@@ -165,7 +165,7 @@ def test_a_retried_chain_goes_on_where_it_halted(state_in, phase):
 
 
 def test_a_retry_accepts_the_versions_that_the_halt_named(story):
-    state = machine.fold(story)
+    state = fold.fold(story)
     facts = {"code": "foreign", "message": "", "kernel_version": 7, "dataset_version": 9}
 
     retried = after(after(state, Kind.HALTED, facts), Kind.RETRIED, {})
@@ -174,7 +174,7 @@ def test_a_retry_accepts_the_versions_that_the_halt_named(story):
 
 
 def test_a_retry_accepts_nothing_that_an_earlier_halt_named(story):
-    state = machine.fold(story)
+    state = fold.fold(story)
     first = {"code": "foreign_kernel_version", "message": "", "kernel_version": 7}
     state = after(after(state, Kind.HALTED, first), Kind.RETRIED, {})
     state = after(state, Kind.PUSH_INTENT, BODIES[Kind.PUSH_INTENT])
@@ -211,16 +211,16 @@ def test_a_refused_push_leaves_nothing_but_a_wait(state_in, body):
     state = after(state_in(Phase.PUSH_UNKNOWN), Kind.PUSH_REFUSED, body(Kind.PUSH_REFUSED))
 
     assert (state.phase, state.push) == (Phase.IDLE, None)
-    assert (state.wait_until, state.wait_reason, state.wait_message) == (5.0, "rate", "later")
+    assert (state.wait_until_at, state.wait_reason, state.wait_message) == (5.0, "rate", "later")
 
 
 def test_progress_ends_a_wait(state_in, body):
     waiting = after(state_in(Phase.IDLE), Kind.WAITING, body(Kind.WAITING))
-    assert waiting.wait_until == 5.0
+    assert waiting.wait_until_at == 5.0
 
     state = after(waiting, Kind.PUSH_INTENT, body(Kind.PUSH_INTENT))
 
-    assert (state.wait_until, state.wait_reason, state.wait_message) == (0.0, None, "")
+    assert (state.wait_until_at, state.wait_reason, state.wait_message) == (0.0, None, "")
 
 
 def test_a_clock_that_is_set_back_does_not_turn_back_the_last_event(state_in):

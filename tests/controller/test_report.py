@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator import machine, report
+from orchestrator import fold, report
 from orchestrator.machine import Event, Kind, State
 
 SECONDS_APART = 10.0
@@ -75,7 +75,7 @@ def dict_with_attempt(pair, attempt):
 def test_the_summary_is_json_and_says_where_the_chain_stands(journal, session_events):
     events = journal(session_events(1), session_events(2)[:4])
 
-    told = report.summary("demo", machine.fold(events), 3, events)
+    told = report.summary("demo", fold.fold(events), 3, events)
 
     assert json.loads(json.dumps(told)) == told
     assert (told["chain"], told["phase"]) == ("demo", "live")
@@ -109,7 +109,7 @@ def test_the_summary_is_json_and_says_where_the_chain_stands(journal, session_ev
 def test_the_summary_tells_why_nothing_happens(journal, session_events, kind, data, expected):
     events = journal(session_events(), [(kind, data)])
 
-    told = report.summary("demo", machine.fold(events), 1, events)
+    told = report.summary("demo", fold.fold(events), 1, events)
 
     assert {key: told[key] for key in expected} == expected
 

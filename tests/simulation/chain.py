@@ -166,6 +166,11 @@ class Simulation:
         return self.folder / "output"
 
     @property
+    def journal(self) -> Journal:
+        """The journal of the controller that runs."""
+        return self._opened
+
+    @property
     def _opened(self) -> Journal:
         assert self._journal is not None
         return self._journal
@@ -196,12 +201,12 @@ class Simulation:
         if what == "push":
             assert state.phase is Phase.PUSH_UNKNOWN, f"a push landed in phase {state.phase}"
             assert state.push
-            assert (state.push.token, state.push.sent_at is not None) == (token, True)
+            assert (state.push.token, state.push.sent_age is not None) == (token, True)
             return
         assert state.phase is Phase.PUBLISH_UNKNOWN, f"published in phase {state.phase}"
         assert state.publication
         assert state.pending
-        assert (state.publication.token, state.publication.sent_at is not None) == (token, True)
+        assert (state.publication.token, state.publication.sent_age is not None) == (token, True)
         if "manifest.json" in files:
             sent = hashlib.sha256(files["manifest.json"]).hexdigest()
             assert sent == state.pending.manifest_sha256, "published something unverified"

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from orchestrator.clock import Moment
+
 MONDAY_AT = 1_799_625_600.0  # 2027-01-11 00:00 UTC, five days before the quota's next reset
 
 
@@ -11,11 +13,15 @@ class VirtualClock:
     def __init__(self) -> None:
         self.true_at = MONDAY_AT
         self.error_seconds = 0.0
+        self.boot_id = "first boot"
         self.is_ticking = False
         self.listeners: list[Callable[[float], None]] = []
 
     def now(self) -> float:
         return self.true_at + self.error_seconds
+
+    def moment(self) -> Moment:
+        return Moment(self.now(), self.boot_id, self.true_at)
 
     def sleep(self, seconds: float) -> None:
         assert not self.is_ticking, "a tick slept"

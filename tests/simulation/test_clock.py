@@ -14,9 +14,6 @@ from tests.simulation.truth import check_reached
 DAY, YEAR = 86_400.0, 365 * 86_400.0
 LONGEST_SECONDS = 10 * DAY  # the longest wait that the engine admits, and a little
 
-BELIEVED = "elapsed time is the difference of two wall clocks, whatever happened between them"
-
-
 # What makes each phase last beyond one tick.
 LASTING = {
     Phase.IDLE: Fault("push", answering(Refused(Trouble.CAPACITY, "full")), nth=2, times=2),
@@ -38,19 +35,13 @@ def _planned(phase, *acts):
 
 def _jump(phase, seconds):
     def when(state):
-        is_seen = phase is not Phase.LIVE or (state.push and state.push.running_at)
+        is_seen = phase is not Phase.LIVE or (state.push and state.push.running_age)
         return state.phase is phase and state.heads == 1 and is_seen
 
     def do(run):
         run.clock.error_seconds = seconds
 
     return Act(when, do)
-
-
-def _except(*doubtful):
-    """All phases; those where a wrong clock is known to be believed are expected to fail."""
-    broken = pytest.mark.xfail(strict=True, reason=BELIEVED)
-    return [pytest.param(phase, marks=[broken] if phase in doubtful else []) for phase in LASTING]
 
 
 @pytest.mark.parametrize("phase", LASTING)
@@ -66,7 +57,7 @@ def test_a_clock_that_falls_back_a_day_changes_nothing_about_the_ending(simulate
     assert run.clock.true_at - began_at < 3 * DAY
 
 
-@pytest.mark.parametrize("phase", _except(Phase.LIVE))
+@pytest.mark.parametrize("phase", LASTING)
 def test_a_clock_that_jumps_ahead_a_year_changes_nothing_about_the_ending(simulate, phase):
     jump = _jump(phase, YEAR)
     run = simulate(**_planned(phase, jump))
@@ -79,7 +70,7 @@ def test_a_clock_that_jumps_ahead_a_year_changes_nothing_about_the_ending(simula
     assert run.clock.true_at - began_at < LONGEST_SECONDS
 
 
-@pytest.mark.parametrize("phase", _except(Phase.LIVE))
+@pytest.mark.parametrize("phase", LASTING)
 def test_a_clock_that_was_a_year_ahead_for_a_moment_is_no_reason_to_wait_a_year(simulate, phase):
     ahead = _jump(phase, YEAR)
     right = Act(lambda _state: ahead.fired, lambda run: setattr(run.clock, "error_seconds", 0.0))
@@ -107,7 +98,6 @@ def test_a_clock_that_disagrees_with_kaggles_about_the_week_does_not_stop_the_ch
     assert run.clock.true_at - began_at < LONGEST_SECONDS
 
 
-@pytest.mark.xfail(strict=True, reason=BELIEVED)
 def test_a_clock_that_jumps_ahead_does_not_shorten_the_wait_for_a_push_to_appear(simulate):
     def lost_and_late(call, request):
         answer = lost_answer(call, request)

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from orchestrator.machine import Kind, Phase, State, apply
+from orchestrator.fold import apply
+from orchestrator.machine import Kind, Phase, State
 from tests.simulation.chain import DATASET, KERNEL, Simulation
 from tests.simulation.session import read_weights, weights
 
