@@ -1,209 +1,193 @@
-"""Faults on the wire: fail the n-th matching request in a stated way, and count that it did.
+"""The plan of what goes wrong: which request is struck, by what, and how often it was.
 
-`reset_before`   cut the connection instead of handling the request
-`reset_after`    handle the request, then cut the connection instead of answering
-`status`         answer with a status instead of handling the request
-`status_after`   handle the request, then answer with a status
-`truncate`       send the head of the answer and half of its body, then close
+A fault strikes the n-th matching request. What it does there is an effect: of the wire
+(`Wire`, done by effects.py), or a twist of the platform itself.
 """
 
-import asyncio
-import json
-import socket
-import struct
+import re
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+EVERY = "*"  # matches each call of the API
+_METHOD = re.compile(r"/(?:api/)?v1/(?:[a-z_]+\.)?([A-Za-z]+/[A-Za-z]+)")
+_AREAS = ("/kf/", "/kaggle-data-sets/", "/upload/", "/session/")
 
-TRANSPORT = "transport"  # where a request's scope keeps its connection
+
+class Wire(StrEnum):
+    """What can happen to a request or an answer on its way."""
+
+    # the request is not handled
+    RESET_BEFORE = "reset_before"  # the connection is cut
+    HANG = "hang"  # accepted, and never answered
+    STATUS = "status"  # answered with an HTTP status and a body
+    ANSWER = "answer"  # the same with 200
+    EXPIRE = "expire"  # this link has expired; others are as before
+    # the request is handled
+    RESET_AFTER = "reset_after"  # the connection is cut
+    HANG_AFTER = "hang_after"  # never answered
+    STATUS_AFTER = "status_after"  # answered with an HTTP status and a body
+    ANSWER_AFTER = "answer_after"  # the same with 200
+    CUT_UPLOAD = "cut_upload"  # the first half of its body is; then the connection is cut
+    TWICE = "twice"  # two times over; the second answer is sent
+    DELAY = "delay"  # after a while
+    # the answer is changed
+    EDIT = "edit"  # its JSON is changed by a merge patch
+    PART = "part"  # its lists have lost their second half
+    RENAME = "rename"  # its first file has another name
+    DOUBLE = "double"  # its first file is listed again, under a name of its own or the same
+    FREEZE = "freeze"  # the first one that was struck is sent again
+    HEADERS = "headers"  # headers are set, or removed if they are empty
+    TRUNCATE = "truncate"  # half of it is sent, then the connection ends
+    DRIP = "drip"  # it comes in drops
+    FLIP = "flip"  # one bit of it is wrong
+    SWAP = "swap"  # all bytes are another file's
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`match` is a method ("KernelsApiService/SaveKernel", "SaveKernel") or a path prefix."""
+    """`match` is a method ("KernelsApiService/SaveKernel", "SaveKernel"), a path prefix or "*"."""
 
     match: str
     effect: str
-    nth: int = 1  # the first matching request that fails, counted from 1
-    times: int = 1  # how many fail from there on
-    status: int = 503
-    body: str | None = None  # HTML or JSON; Kaggle's JSON error if not given
+    name: str = ""  # in the catalogue
+    nth: int = 1  # the first matching request that is struck, counted from 1
+    times: int = 1  # how many are struck from there on
+    every: int = 1  # of those that match: each, every second, ...
+    status: int | None = None  # of `status` and `answer`; 503 and 200 if not given
+    body: str | None = None  # HTML, XML or JSON; Kaggle's JSON error if not given
     headers: Mapping[str, str] = field(default_factory=dict)
+    patch: Mapping[str, Any] = field(default_factory=dict)  # of `edit`, as in RFC 7396
+    file_name: str | None = None  # of `rename` and `double`
+    seconds: float | None = None  # how long `hang`, `drip` and `delay` last; None: for ever
+    drop_bytes: int = 1  # of `drip`
+    drop_seconds: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.effect not in EFFECTS:
-            raise ValueError(f"unknown effect {self.effect!r}; there are {sorted(EFFECTS)}")
+        if self.effect not in set(Wire):
+            raise ValueError(f"unknown effect {self.effect!r}; there are {sorted(Wire)}")
+        if min(self.nth, self.times, self.every) < 1:
+            raise ValueError("nth, times and every count from 1")
+        if self.effect == Wire.DELAY and self.seconds is None:
+            raise ValueError("a delay needs its seconds")
 
     def matches(self, path: str) -> bool:
+        if self.match == EVERY:
+            return path.startswith(("/v1/", "/api/v1/"))
         if self.match.startswith("/"):
             return path.startswith(self.match)
         return path.endswith((f"/{self.match}", f".{self.match}"))
 
+    def is_due(self, seen: int) -> bool:
+        """Tell whether the matching request with this number is struck."""
+        since = seen - self.nth
+        return 0 <= since < self.times * self.every and since % self.every == 0
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault at one request; `kept` is what the fault remembers between its strikes."""
+
+    method: str
+    call: int  # of this method, counted from 1
+    fault: Fault
+    by_chaos: bool
+    kept: dict[Any, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        what = self.fault.name or self.fault.effect
+        return {"method": self.method, "call": self.call, "fault": what, "chaos": self.by_chaos}
+
+
+@dataclass
+class Planted:
+    """A fault in force."""
+
+    fault: Fault
+    seen: int = 0
+    fired: int = 0
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+
+Draw = Callable[[str, str, int], Fault | None]  # path, method, number of the call
+
 
 class FaultPlan:
-    """The faults in force, and how often each matched and fired."""
+    """The faults in force, how often each matched and fired, and all strikes in order.
 
-    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+    `draw` may strike requests that no planted fault does.
+    """
+
+    def __init__(self, faults: Iterable[Fault] = (), draw: Draw | None = None) -> None:
         self._lock = threading.Lock()
-        self._faults: list[Fault] = []
-        self._seen: list[int] = []
-        self._fired: list[int] = []
+        self._draw = draw
+        self._planted: list[Planted] = []
+        self._strikes: list[Strike] = []
+        self._calls: dict[str, int] = {}
+        self._drawn: dict[str, dict[Any, Any]] = {}
         self.add(*faults)
 
     def add(self, *faults: Fault) -> None:
         with self._lock:
-            self._faults.extend(faults)
-            self._seen.extend(0 for _ in faults)
-            self._fired.extend(0 for _ in faults)
+            self._planted.extend(Planted(fault) for fault in faults)
 
     def clear(self) -> None:
         with self._lock:
-            self._faults, self._seen, self._fired = [], [], []
+            self._planted = []
 
     @property
     def fired(self) -> list[int]:
         """How often each fault fired, in the order in which they were added."""
         with self._lock:
-            return list(self._fired)
+            return [planted.fired for planted in self._planted]
 
-    def next_for(self, path: str) -> Fault | None:
-        """Count a request; returns the first fault that strikes it."""
+    @property
+    def strikes(self) -> list[Strike]:
+        """Every strike so far, planted or drawn."""
         with self._lock:
-            struck = None
-            for index, fault in enumerate(self._faults):
-                if not fault.matches(path):
-                    continue
-                self._seen[index] += 1
-                due = fault.nth <= self._seen[index] < fault.nth + fault.times
-                if due and struck is None:
-                    struck = fault
-                    self._fired[index] += 1
+            return list(self._strikes)
+
+    def strike(self, path: str) -> Strike | None:
+        """Count a request; returns what strikes it."""
+        method = method_of(path)
+        with self._lock:
+            call = self._calls[method] = self._calls.get(method, 0) + 1
+            struck = self._planted_for(path, method, call) or self._drawn_for(path, method, call)
+            if struck is not None:
+                self._strikes.append(struck)
             return struck
 
     def to_json(self) -> list[dict[str, Any]]:
         with self._lock:
             return [
-                {**asdict(fault), "fired": fired}
-                for fault, fired in zip(self._faults, self._fired, strict=True)
+                {**asdict(planted.fault), "seen": planted.seen, "fired": planted.fired}
+                for planted in self._planted
             ]
 
+    def _planted_for(self, path: str, method: str, call: int) -> Strike | None:
+        """Count for all that match; the first that is due strikes."""
+        struck = None
+        for planted in self._planted:
+            if not planted.fault.matches(path):
+                continue
+            planted.seen += 1
+            if struck is None and planted.fault.is_due(planted.seen):
+                planted.fired += 1
+                struck = Strike(method, call, planted.fault, False, planted.kept)
+        return struck
 
-class FaultyApp:
-    """An ASGI application whose answers suffer the faults of a plan."""
-
-    def __init__(self, app: ASGIApp, plan: FaultPlan) -> None:
-        self._app = app
-        self._plan = plan
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = str(scope["path"])
-        fault = None if path.startswith("/_local/") else self._plan.next_for(path)
+    def _drawn_for(self, path: str, method: str, call: int) -> Strike | None:
+        fault = self._draw(path, method, call) if self._draw else None
         if fault is None:
-            await self._app(scope, receive, send)
-        else:
-            await EFFECTS[fault.effect](fault, self._app, scope, receive, send)
+            return None
+        return Strike(method, call, fault, True, self._drawn.setdefault(fault.name, {}))
 
 
-class CuttableProtocol(H11Protocol):
-    """HTTP whose requests can reach their connection, to cut it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, TRANSPORT: transport}
-
-
-async def _reset_before(
-    _fault: Fault, _app: ASGIApp, scope: Scope, receive: Receive, _send: Send
-) -> None:
-    await _read_all(receive)
-    await _cut(scope, receive)
-
-
-async def _reset_after(
-    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, _send: Send
-) -> None:
-    await app(scope, receive, _unheard)
-    await _cut(scope, receive)
-
-
-async def _status(fault: Fault, _app: ASGIApp, _scope: Scope, receive: Receive, send: Send) -> None:
-    await _read_all(receive)
-    await _answer(fault, send)
-
-
-async def _status_after(
-    fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
-    await app(scope, receive, _unheard)
-    await _answer(fault, send)
-
-
-async def _truncate(
-    _fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-) -> None:
-    """Half of the announced length is sent; the other half never comes."""
-    allowed = 0
-
-    async def send_half(message: Message) -> None:
-        nonlocal allowed
-        if message["type"] == "http.response.start":
-            allowed = int(dict(message["headers"]).get(b"content-length", b"2")) // 2
-            await send(message)
-            return
-        part = message["body"][:allowed]
-        allowed -= len(part)
-        if part:
-            await send({**message, "body": part, "more_body": True})
-        if allowed == 0:
-            scope["state"][TRANSPORT].close()
-
-    await app(scope, receive, send_half)
-    await _until_closed(receive)
-
-
-Effect = Callable[[Fault, ASGIApp, Scope, Receive, Send], Awaitable[None]]
-EFFECTS: Mapping[str, Effect] = {
-    "reset_before": _reset_before,
-    "reset_after": _reset_after,
-    "status": _status,
-    "status_after": _status_after,
-    "truncate": _truncate,
-}
-
-
-async def _answer(fault: Fault, send: Send) -> None:
-    text = fault.body
-    if text is None:
-        text = json.dumps({"code": fault.status, "message": "Planned fault"})
-    kind, body = b"application/json" if text.startswith("{") else b"text/html", text.encode()
-    headers = [(name.encode(), value.encode()) for name, value in fault.headers.items()]
-    headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _unheard(_message: Message) -> None:
-    """Where an answer goes that nobody gets."""
-
-
-async def _read_all(receive: Receive) -> None:
-    while (await receive()).get("more_body", False):
-        pass
-
-
-async def _cut(scope: Scope, receive: Receive) -> None:
-    """Reset the connection, as a crashed peer or a middlebox does."""
-    transport = scope["state"][TRANSPORT]
-    connection = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-    await _until_closed(receive)
-
-
-async def _until_closed(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def method_of(path: str) -> str:
+    """Under which name a request is counted: its method, or the area its path is in."""
+    method = _METHOD.fullmatch(path)
+    if method is not None:
+        return method[1]
+    return next((area for area in _AREAS if path.startswith(area)), path)

@@ -26,7 +26,9 @@ import uvicorn
 
 from orchestrator.emulator.accounts import load_account
 from orchestrator.emulator.blobs import Blobs
-from orchestrator.emulator.faults import CuttableProtocol, Fault, FaultPlan, FaultyApp
+from orchestrator.emulator.connections import Connection
+from orchestrator.emulator.effects import FaultyApp
+from orchestrator.emulator.faults import Fault, FaultPlan
 from orchestrator.emulator.hosting import Host
 from orchestrator.emulator.ledger import Ledger, StateUnreadable
 from orchestrator.emulator.links import Links
@@ -80,7 +82,7 @@ class LocalKaggle:
         self._http = uvicorn.Server(
             uvicorn.Config(
                 FaultyApp(application(self.platform), self.faults),
-                http=CuttableProtocol,
+                http=Connection,
                 loop="asyncio",
                 ws="none",
                 lifespan="off",

@@ -2,7 +2,7 @@ import pytest
 import requests
 from urllib3.exceptions import ProtocolError
 
-from orchestrator.emulator.faults import EFFECTS, Fault, FaultPlan
+from orchestrator.emulator.faults import Fault, FaultPlan, Wire
 from orchestrator.emulator.server import LocalKaggle
 
 SAVE = "KernelsApiService/SaveKernel"
@@ -78,7 +78,7 @@ def test_a_fault_strikes_from_the_nth_request_so_many_times():
     plan = FaultPlan([Fault("SaveKernel", "reset_before", nth=2, times=3)])
     path = f"/v1/kernels.{SAVE}"
 
-    struck = [plan.next_for(path) is not None for _ in range(6)]
+    struck = [plan.strike(path) is not None for _ in range(6)]
 
     assert struck == [False, True, True, True, False, False]
     assert plan.fired == [3]
@@ -120,9 +120,9 @@ def test_faults_are_planned_over_http(local, call):
 
 
 def test_faults_can_be_planned_at_the_start(tmp_path, quick, caller):
-    faults = [Fault(SAVE, effect) for effect in sorted(EFFECTS)]
+    faults = [Fault(SAVE, effect, seconds=1.0) for effect in sorted(Wire)]
     with LocalKaggle(tmp_path / "state", settings=quick, faults=faults) as server:
         answer = requests.post(f"{server.url}/v1/x.Y/Z", timeout=30)
 
         assert answer.status_code == 401
-        assert server.faults.fired == [0] * len(EFFECTS)
+        assert server.faults.fired == [0] * len(faults)
