@@ -13,16 +13,17 @@ from orchestrator.emulator.accounts import USER_ID
 from orchestrator.emulator.forms import Body
 from orchestrator.emulator.logs import session_log
 from orchestrator.emulator.platform import Platform
-from orchestrator.emulator.records import File, Kernel, Refusal, Session
+from orchestrator.emulator.records import File, Kernel, Refusal, Session, Twist
 from orchestrator.emulator.wire import Json
 
 Handler = Callable[[Platform, Body], Json | Response]
+Mutation = Callable[[Platform, Body, Twist | None], Json]
 
 
-def save_kernel(platform: Platform, body: Body) -> Json:
+def save_kernel(platform: Platform, body: Body, twist: Twist | None) -> Json:
     push = forms.parse_push(body)
     try:
-        answer = platform.ledger.do(platform.ledger.world.save_kernel, push=push)
+        answer = platform.ledger.do(platform.ledger.world.save_kernel, push=push, twist=twist)
     except Refusal as refusal:
         if refusal.status != 200:
             raise
@@ -98,18 +99,19 @@ def get_accelerator_quota_statistics(platform: Platform, _body: Body) -> Json:
     return wire.quotas(refresh_at, gpu, tpu, zero_omitted=world.settings.quota_zero_omitted)
 
 
-def create_dataset(platform: Platform, body: Body) -> Json:
+def create_dataset(platform: Platform, body: Body, twist: Twist | None) -> Json:
     draft, files = forms.parse_draft(body), forms.parse_new_files(body)
     ledger = platform.ledger
     try:
-        return wire.dataset_made(ledger.do(ledger.world.create_dataset, draft=draft, files=files))
+        made = ledger.do(ledger.world.create_dataset, draft=draft, files=files, twist=twist)
     except Refusal as refusal:
         if refusal.status != 200:
             raise
         return wire.dataset_refused(refusal.message)
+    return wire.dataset_made(made)
 
 
-def create_dataset_version(platform: Platform, body: Body) -> Json:
+def create_dataset_version(platform: Platform, body: Body, twist: Twist | None) -> Json:
     inner = body.nested("body")
     try:
         dataset = platform.ledger.do(
@@ -119,6 +121,7 @@ def create_dataset_version(platform: Platform, body: Body) -> Json:
             notes=inner.text("versionNotes"),
             files=forms.parse_new_files(inner),
             delete_old_versions=inner.flag("deleteOldVersions"),
+            twist=twist,
         )
     except Refusal as refusal:
         if refusal.status != 200:
@@ -201,8 +204,13 @@ def introspect_token(platform: Platform, body: Body) -> Json:
     return {"active": True, "username": platform.account.username, "userId": USER_ID}
 
 
-METHODS: Mapping[str, Handler] = {
+# The calls that the platform can do wrong once.
+MUTATIONS: Mapping[str, Mutation] = {
     "kernels.KernelsApiService/SaveKernel": save_kernel,
+    "datasets.DatasetApiService/CreateDataset": create_dataset,
+    "datasets.DatasetApiService/CreateDatasetVersion": create_dataset_version,
+}
+METHODS: Mapping[str, Handler] = {
     "kernels.KernelsApiService/GetKernel": get_kernel,
     "kernels.KernelsApiService/ListKernels": list_kernels,
     "kernels.KernelsApiService/ListKernelFiles": list_kernel_files,
@@ -211,8 +219,6 @@ METHODS: Mapping[str, Handler] = {
     "kernels.KernelsApiService/DownloadKernelOutput": download_kernel_output,
     "kernels.KernelsApiService/GetKernelSessionLogsStream": get_kernel_session_logs_stream,
     "kernels.KernelsApiService/GetAcceleratorQuotaStatistics": get_accelerator_quota_statistics,
-    "datasets.DatasetApiService/CreateDataset": create_dataset,
-    "datasets.DatasetApiService/CreateDatasetVersion": create_dataset_version,
     "datasets.DatasetApiService/GetDataset": get_dataset,
     "datasets.DatasetApiService/GetDatasetStatus": get_dataset_status,
     "datasets.DatasetApiService/GetDatasetMetadata": get_dataset_metadata,

@@ -20,6 +20,9 @@ from orchestrator.emulator.exchanges import (
     unheard,
 )
 from orchestrator.emulator.faults import FaultPlan, Wire
+from orchestrator.emulator.records import Twist
+
+TWIST = "twist"  # where a request's scope keeps what the platform shall do wrong
 
 Effect = Callable[[Exchange], Awaitable[None]]
 
@@ -43,6 +46,10 @@ class FaultyApp:
             return
         if strike.fault.effect == Wire.EXPIRE:
             self._expired.add(path)
+        if strike.fault.effect in set(Twist):
+            scope["state"][TWIST] = Twist(strike.fault.effect)
+            await self._app(scope, receive, send)
+            return
         exchange = Exchange(strike.fault, self._app, scope, receive, send, strike.kept)
         await EFFECTS[Wire(strike.fault.effect)](exchange)
 

@@ -11,9 +11,24 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.emulator.records import (
+    END_TWISTS,
+    PUBLISH_TWISTS,
+    PUSH_TWISTS,
+    START_TWISTS,
+    Twist,
+)
+
 EVERY = "*"  # matches each call of the API
 _METHOD = re.compile(r"/(?:api/)?v1/(?:[a-z_]+\.)?([A-Za-z]+/[A-Za-z]+)")
-_AREAS = ("/kf/", "/kaggle-data-sets/", "/upload/", "/session/")
+SESSION_START, SESSION_END = "session/start", "session/end"
+# Which operations a twist can be planted in.
+_OPERATIONS: Mapping[frozenset[Twist], tuple[str, ...]] = {
+    PUSH_TWISTS: ("SaveKernel",),
+    PUBLISH_TWISTS: ("CreateDataset", "CreateDatasetVersion"),
+    START_TWISTS: (SESSION_START,),
+    END_TWISTS: (SESSION_END,),
+}
 
 
 class Wire(StrEnum):
@@ -66,12 +81,25 @@ class Fault:
     drop_seconds: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.effect not in set(Wire):
-            raise ValueError(f"unknown effect {self.effect!r}; there are {sorted(Wire)}")
+        if self.effect not in {*Wire, *Twist}:
+            known = ", ".join(sorted([*Wire, *Twist]))
+            raise ValueError(f"unknown effect {self.effect!r}; there are {known}")
+        self._check_match()
         if min(self.nth, self.times, self.every) < 1:
             raise ValueError("nth, times and every count from 1")
         if self.effect == Wire.DELAY and self.seconds is None:
             raise ValueError("a delay needs its seconds")
+
+    def _check_match(self) -> None:
+        is_session = self.match in (SESSION_START, SESSION_END)
+        if self.effect in set(Wire):
+            if is_session:
+                raise ValueError(f"{self.effect} happens to requests, not to sessions")
+            return
+        operations = next(names for twists, names in _OPERATIONS.items() if self.effect in twists)
+        name = self.match if is_session else self.match.rpartition("/")[2]
+        if name not in operations:
+            raise ValueError(f"{self.effect} can happen in {' and '.join(operations)} only")
 
     def matches(self, path: str) -> bool:
         if self.match == EVERY:
@@ -111,7 +139,7 @@ class Planted:
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
-Draw = Callable[[str, str, int], Fault | None]  # path, method, number of the call
+Draw = Callable[[str, int], Fault | None]  # method, number of the call
 
 
 class FaultPlan:
@@ -154,12 +182,18 @@ class FaultPlan:
         method = method_of(path)
         with self._lock:
             call = self._calls[method] = self._calls.get(method, 0) + 1
-            struck = self._planted_for(path, method, call) or self._drawn_for(path, method, call)
+            struck = self._planted_for(path, method, call) or self._drawn_for(method, call)
             if struck is not None:
                 self._strikes.append(struck)
             return struck
 
+    def session_twist(self, moment: str) -> Twist | None:
+        """Count the start or the end of a session; returns what the platform does wrong."""
+        strike = self.strike(f"/{moment}")
+        return None if strike is None else Twist(strike.fault.effect)
+
     def to_json(self) -> list[dict[str, Any]]:
+        """Every planted fault, with how often it matched and fired."""
         with self._lock:
             return [
                 {**asdict(planted.fault), "seen": planted.seen, "fired": planted.fired}
@@ -178,16 +212,19 @@ class FaultPlan:
                 struck = Strike(method, call, planted.fault, False, planted.kept)
         return struck
 
-    def _drawn_for(self, path: str, method: str, call: int) -> Strike | None:
-        fault = self._draw(path, method, call) if self._draw else None
+    def _drawn_for(self, method: str, call: int) -> Strike | None:
+        fault = self._draw(method, call) if self._draw else None
         if fault is None:
             return None
         return Strike(method, call, fault, True, self._drawn.setdefault(fault.name, {}))
 
 
 def method_of(path: str) -> str:
-    """Under which name a request is counted: its method, or the area its path is in."""
+    """Under which name a request is counted: its method, or the area that its path is in."""
     method = _METHOD.fullmatch(path)
     if method is not None:
         return method[1]
-    return next((area for area in _AREAS if path.startswith(area)), path)
+    if path in (f"/{SESSION_START}", f"/{SESSION_END}"):
+        return path[1:]
+    is_api = path.startswith(("/v1/", "/api/v1/"))
+    return "/v1/" if is_api else "/".join([*path.split("/", 2)[:2], ""])

@@ -5,17 +5,19 @@ import json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from orchestrator.emulator.api import METHODS
+from orchestrator.emulator.api import METHODS, MUTATIONS
+from orchestrator.emulator.catalogue import fault_from_json
 from orchestrator.emulator.downloads import dataset_bundle, dataset_file, kernel_output
-from orchestrator.emulator.faults import Fault
+from orchestrator.emulator.effects import TWIST
 from orchestrator.emulator.forms import Body
 from orchestrator.emulator.logs import session_log
 from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import Refusal
 from orchestrator.emulator.uploads import put_blob
+from orchestrator.emulator.wire import Json
 
 _ANY = ["GET", "POST", "PUT", "DELETE"]
 
@@ -38,6 +40,8 @@ def application(platform: Platform) -> Starlette:
         # Not Kaggle: for tests
         Route("/_local/state", local_state),
         Route("/_local/faults", local_faults, methods=["GET", "POST", "DELETE"]),
+        Route("/_local/strikes", local_strikes),
+        Route("/_local/loop", local_loop),
     ]
     app = Starlette(routes=routes, exception_handlers={Refusal: _refuse})
     app.state.platform = platform
@@ -47,11 +51,17 @@ def application(platform: Platform) -> Starlette:
 async def call_method(request: Request) -> Response:
     platform = authorised(request)
     name = f"{request.path_params['service']}/{request.path_params['method']}"
-    handler = METHODS.get(name)
-    if handler is None:
+    handler, mutation = METHODS.get(name), MUTATIONS.get(name)
+    if handler is None and mutation is None:
         raise Refusal(501, f"{name.rpartition('.')[2]} is not imitated by local Kaggle")
     body = await _json_body(request)
-    answer = await run_in_threadpool(handler, platform, body)
+    answer: Json | Response
+    if mutation is not None:
+        twist = request.scope["state"].get(TWIST)
+        answer = await run_in_threadpool(mutation, platform, body, twist)
+    else:
+        assert handler is not None
+        answer = await run_in_threadpool(handler, platform, body)
     return answer if isinstance(answer, Response) else JSONResponse(answer)
 
 
@@ -81,12 +91,22 @@ async def local_faults(request: Request) -> Response:
     plan = authorised(request).faults
     if request.method == "POST":
         try:
-            plan.add(*[Fault(**fields) for fields in await request.json()])
+            plan.add(*[fault_from_json(fields) for fields in await request.json()])
         except (TypeError, ValueError) as error:
             raise Refusal(400, f"This is no list of faults: {error}") from error
     if request.method == "DELETE":
         plan.clear()
     return JSONResponse(plan.to_json())
+
+
+def local_strikes(request: Request) -> Response:
+    """What was struck so far, in order."""
+    return JSONResponse([strike.to_json() for strike in authorised(request).faults.strikes])
+
+
+def local_loop(_request: Request) -> Response:
+    """Where a redirect leads that never ends."""
+    return RedirectResponse("/_local/loop", 302)
 
 
 def authorised(request: Request) -> Platform:

@@ -26,9 +26,10 @@ import uvicorn
 
 from orchestrator.emulator.accounts import load_account
 from orchestrator.emulator.blobs import Blobs
+from orchestrator.emulator.chaos import Chaos
 from orchestrator.emulator.connections import Connection
 from orchestrator.emulator.effects import FaultyApp
-from orchestrator.emulator.faults import Fault, FaultPlan
+from orchestrator.emulator.faults import SESSION_END, SESSION_START, Fault, FaultPlan
 from orchestrator.emulator.hosting import Host
 from orchestrator.emulator.ledger import Ledger, StateUnreadable
 from orchestrator.emulator.links import Links
@@ -37,7 +38,15 @@ from orchestrator.emulator.records import Session
 from orchestrator.emulator.routes import application
 from orchestrator.emulator.settings import Settings
 
-__all__ = ["Fault", "LocalKaggle", "PortTaken", "Settings", "StateLocked", "StateUnreadable"]
+__all__ = [
+    "Chaos",
+    "Fault",
+    "LocalKaggle",
+    "PortTaken",
+    "Settings",
+    "StateLocked",
+    "StateUnreadable",
+]
 
 _LOOK_AGAIN_SECONDS = 0.2  # for sessions whose supervisor is not our child
 
@@ -64,6 +73,7 @@ class LocalKaggle:
         port: int = 0,
         settings: Settings = Settings(),  # noqa: B008
         faults: Iterable[Fault] = (),
+        chaos: Chaos | None = None,
     ) -> None:
         state_dir = state_dir.resolve()
         state_dir.mkdir(parents=True, exist_ok=True)
@@ -72,7 +82,8 @@ class LocalKaggle:
             opened.enter_context(_lock_state(state_dir / "lock"))
             listener = opened.enter_context(_listen(port))
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            self.platform = _platform(state_dir, self.url, settings, FaultPlan(faults))
+            plan = FaultPlan(faults, chaos.draw if chaos else None)
+            self.platform = _platform(state_dir, self.url, settings, plan)
             opened.callback(self.platform.ledger.close)
             self._opened = opened.pop_all()
         self.faults = self.platform.faults
@@ -165,7 +176,8 @@ def keep_sessions(platform: Platform) -> None:
     """One turn: start what is due, launch what has not been, collect what has ended."""
     ask, do, world = platform.ledger.ask, platform.ledger.do, platform.ledger.world
     for session in ask(world.due_sessions):
-        do(world.start_session, session_id=session.session_id)
+        twist = platform.faults.session_twist(SESSION_START)
+        do(world.start_session, session_id=session.session_id, twist=twist)
     running = [session for session in ask(world.open_sessions) if session.started_at is not None]
     platform.host.clear_away({session.session_id for session in running})
     for session in running:
@@ -195,6 +207,7 @@ def _collect(platform: Platform, session_id: int) -> None:
         files=report.files,
         log_key=report.log_key,
         ended_at=report.ended_at,
+        twist=platform.faults.session_twist(SESSION_END),
     )
     platform.host.discard(session_id)
 
