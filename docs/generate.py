@@ -18,13 +18,14 @@ def cli_page() -> str:
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
-        parts.append(_help(command, f"kchain {name}"))
-        if isinstance(command, click.Group):
-            parts += [
-                _help(child, f"kchain {name} {child_name}")
-                for child_name, child in command.commands.items()
-            ]
+        parts += _helps(command, f"kchain {name}")
     return "\n".join(parts)
+
+
+def _helps(command: click.Command, path: str) -> list[str]:
+    """Return the help of a command and of those below it."""
+    below = command.commands.items() if isinstance(command, click.Group) else ()
+    return [_help(command, path), *(h for name, c in below for h in _helps(c, f"{path} {name}"))]
 
 
 def _help(command: click.Command, path: str) -> str:

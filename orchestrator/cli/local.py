@@ -11,18 +11,18 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import workplace
+from orchestrator.cli.fault import HELP, fault, state_option
 from orchestrator.cli.run import end_on_signals
 from orchestrator.emulator.client_env import client_environment
+from orchestrator.emulator.server import Chaos
 
-STATE = Path(".kchain") / "local" / "kaggle"
-state_option = click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=STATE,
-    show_default=True,
-    help="The folder it keeps its state in.",
+chaos_option = click.option(
+    "--chaos",
+    "seed",
+    type=int,
+    metavar="SEED",
+    help="Misbehave at random in all known ways; the same seed, the same faults.",
 )
-HELP = {"help_option_names": ["-h", "--help"]}
 
 
 @click.group(context_settings=HELP)
@@ -30,18 +30,23 @@ def local() -> None:
     """Try everything on a local Kaggle: no account, no network, no quota."""
 
 
+local.add_command(fault)
+
+
 @local.command(
     epilog="""\b
-Example:
+Examples:
   kchain local serve --port 7777
+  kchain local serve --chaos 7
 """,
     context_settings=HELP,
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0: any free port.")
+@chaos_option
 @state_option
-def serve(*, port: int, state: Path) -> None:
+def serve(*, port: int, seed: int | None, state: Path) -> None:
     """Serve a local Kaggle until Ctrl-C, and print the variables that point a client at it."""
-    with workplace.open_local(state, port) as (url, token):
+    with workplace.open_local(state, port, _chaos(seed)) as (url, token):
         click.echo(f"local Kaggle listens on {url}, state in {state.resolve()}\n")
         for name, value in client_environment(url, token, _home(state)).items():
             click.echo(f"export {name}={value}")
@@ -59,14 +64,16 @@ def serve(*, port: int, state: Path) -> None:
 Examples:
   kchain local exec -- kaggle datasets list --mine
   kchain local exec -- kaggle kernels status local/kchain-my-run
+  kchain local exec --chaos 7 -- kaggle datasets list --mine
 """,
     context_settings={**HELP, "ignore_unknown_options": True},
 )
+@chaos_option
 @state_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(*, state: Path, command: tuple[str, ...]) -> None:
+def exec_(*, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
     """Run a command against the local Kaggle, with a scratch HOME and an issued token."""
-    with workplace.open_local(state) as (url, token):
+    with workplace.open_local(state, chaos=_chaos(seed)) as (url, token):
         environment = client_environment(url, token, _home(state))
         beside = Path(sys.executable).parent / command[0]
         program = str(beside) if beside.exists() else shutil.which(command[0])
@@ -74,6 +81,10 @@ def exec_(*, state: Path, command: tuple[str, ...]) -> None:
             raise click.UsageError(f"there is no command {command[0]!r}")
         done = subprocess.run([program, *command[1:]], env=environment, check=False)
     sys.exit(done.returncode)
+
+
+def _chaos(seed: int | None) -> Chaos | None:
+    return None if seed is None else Chaos(seed)
 
 
 def _home(state: Path) -> Path:

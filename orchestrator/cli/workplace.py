@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from orchestrator import config
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
-from orchestrator.emulator.server import LocalKaggle, PortTaken, StateLocked, StateUnreadable
+from orchestrator.emulator.server import Chaos, LocalKaggle, PortTaken, StateLocked, StateUnreadable
 from orchestrator.emulator.server import Settings as LocalSettings
 from orchestrator.errors import ConfigError, JournalError, NotNow
 from orchestrator.files import Files
@@ -79,16 +79,18 @@ def local_target(state_dir: Path) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def open_local(state_dir: Path, port: int = 0) -> Iterator[tuple[str, str]]:
+def open_local(
+    state_dir: Path, port: int = 0, chaos: Chaos | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield the URL and a token of the local Kaggle that keeps its state in `state_dir`."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        local = LocalKaggle(state_dir, port=port, settings=LocalSettings())
+        local = LocalKaggle(state_dir, port=port, settings=LocalSettings(), chaos=chaos)
     except PortTaken as error:
         raise ConfigError(error.strerror or str(error)) from error
     except StateLocked:
-        url, token = _running_local(state_dir)
-        if port:
+        url, token = running_local(state_dir)
+        if port or chaos:
             raise NotNow(f"a local Kaggle listens on {url} already, with this state") from None
         yield url, token
         return
@@ -174,7 +176,7 @@ def read_log(project: Project, target: Target, version: int) -> Iterator[str]:
             yield from (str(entry.get("data", "")) for entry in follower)
 
 
-def _running_local(state_dir: Path) -> tuple[str, str]:
+def running_local(state_dir: Path) -> tuple[str, str]:
     """Return the URL and a token of the local Kaggle that another process keeps running."""
     try:
         url = json.loads((state_dir / "server.json").read_text())["url"]

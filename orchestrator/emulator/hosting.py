@@ -117,8 +117,9 @@ class Host:
     def terminate(self, session_id: int) -> None:
         """Ask the supervisor to kill the session; it reports the ending as usual."""
         pid_file = self.folder(session_id) / "supervisor.pid"
-        if pid_file.exists() and self.is_alive(session_id):
-            os.kill(int(pid_file.read_text(encoding="utf-8")), signal.SIGTERM)
+        pid = pid_file.read_text(encoding="utf-8") if pid_file.exists() else ""
+        if pid and self.is_alive(session_id):  # it is empty for an instant while it is written
+            os.kill(int(pid), signal.SIGTERM)
 
     def collect(self, session_id: int) -> Report:
         """Store the outputs and the log of a session that has ended; safe to call again."""
