@@ -11,8 +11,6 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
-from rich.table import Table
 
 from orchestrator.cli import workplace
 from orchestrator.cli.display import print_json
@@ -84,22 +82,20 @@ def list_(*, word: str, as_json: bool) -> None:
     entries = [
         entry
         for entry in CATALOGUE.values()
-        if word.lower() in f"{entry.name} {entry.group} {entry.strikes} {entry.does}".lower()
+        if word.lower() in f"{entry.name} {entry.group} {entry.fault.match} {entry.does}".lower()
     ]
     if as_json:
         print_json([_row(entry) for entry in entries])
         return
-    table = _table("fault", "strikes", "what happens")
-    for entry in entries:
-        table.add_row(entry.name, ", ".join(entry.strikes), entry.does)
-    _print(table)
+    rows = [(entry.name, entry.fault.match.replace("|", ", "), entry.does) for entry in entries]
+    _table(("FAULT", "STRIKES", "WHAT HAPPENS"), *rows)
 
 
 def _row(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "group": entry.group,
-        "strikes": list(entry.strikes),
+        "strikes": entry.fault.match.split("|"),
         "effect": entry.fault.effect,
         "does": entry.does,
         "chaos_rate": entry.rate,
@@ -155,11 +151,11 @@ def show(*, state: Path, as_json: bool) -> None:
     if as_json:
         print_json({"planted": planted, "strikes": strikes})
         return
-    table = _table("planted", "strikes", "seen", "fired")
-    for row in planted:
-        name = row["name"] or row["effect"]
-        table.add_row(name, row["match"], str(row["seen"]), str(row["fired"]))
-    _print(table)
+    rows = [
+        (row["name"] or row["effect"], row["match"], str(row["seen"]), str(row["fired"]))
+        for row in planted
+    ]
+    _table(("PLANTED", "STRIKES", "SEEN", "FIRED"), *rows)
     for strike in strikes:
         by = ", by chaos" if strike["chaos"] else ""
         click.echo(f"struck {strike['method']} call {strike['call']}: {strike['fault']}{by}")
@@ -202,12 +198,9 @@ def _talk(state: Path, method: str, page: str, body: object = None) -> Any:
         raise nobody from None
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    Console(highlight=False, markup=False).print(table)
+def _table(*rows: tuple[str, ...]) -> None:
+    """Print rows in columns, never wrapped, so that they can be piped."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())

@@ -1,7 +1,6 @@
 """Every known misbehaviour by name: from this list come the command, the docs, chaos and tests.
 
-An entry is a fault that can be planted as it stands, the calls that chaos draws it for, and at
-which rate.
+An entry is a fault that can be planted as it stands, and the rate at which chaos draws it.
 """
 
 from collections.abc import Mapping
@@ -20,14 +19,10 @@ class Entry:
     fault: Fault
     does: str
     rate: float  # in chaos, for each call it may strike
-    strikes: tuple[str, ...]  # what it may strike in chaos
 
     @property
     def name(self) -> str:
         return self.fault.name
-
-    def may_strike(self, path: str) -> bool:
-        return any(replace(self.fault, match=match).matches(path) for match in self.strikes)
 
 
 def plant(name: str, **changes: Any) -> Fault:
@@ -49,9 +44,7 @@ def _entries() -> dict[str, Entry]:
     for group, rate, rows in data.GROUPS:
         for name, match, effect, does, fields in rows:
             assert name not in entries, name
-            matches = (match,) if isinstance(match, str) else match
-            fault = Fault(matches[0], effect, name, **fields)
-            entries[name] = Entry(group, fault, does, rate, matches)
+            entries[name] = Entry(group, Fault(match, effect, name, **fields), does, rate)
     return entries
 
 

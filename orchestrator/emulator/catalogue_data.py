@@ -1,6 +1,5 @@
 """The rows of the catalogue: name, what it strikes, effect, what happens, and the effect's fields.
 
-Where several matches are given, the first is the usual one; chaos draws for all of them.
 The rate of a group is each row's chance to strike a call that it matches in chaos.
 """
 
@@ -8,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = tuple[str, str | tuple[str, ...], str, str, Mapping[str, Any]]
+Row = tuple[str, str, str, str, Mapping[str, Any]]
 
 EACH = "*"
 PUSH = "SaveKernel"
@@ -24,7 +23,9 @@ DATASET_FILES = "ListDatasetFiles"
 START_UPLOAD = "StartBlobUpload"
 TOKEN = "IntrospectToken"  # noqa: S105 - a method's name
 UPLOAD = "/upload/"
-FILES = ("/kf/", "/kaggle-data-sets/")
+FILES = "/kf/|/kaggle-data-sets/"
+PUBLISH = f"{VERSION}|{CREATE}"
+LISTS = f"{OUTPUTS}|{DATASET_FILES}"
 
 _NONE: Mapping[str, Any] = {}
 _OLD_429 = '{"code":429,"message":"TooManyRequests"}'
@@ -111,15 +112,8 @@ _NETWORK: Sequence[Row] = [
         {"headers": {"Content-Encoding": "gzip"}},
     ),
     (
-        "skewed-clock",
-        EACH,
-        "headers",
-        "the server's clock is wrong by decades",
-        {"headers": {"Date": "Thu, 01 Jan 1970 00:00:00 GMT"}},
-    ),
-    (
         "redirect-loop",
-        (EACH, *FILES),
+        f"{EACH}|{FILES}",
         "status",
         "redirected to an address that redirects to itself",
         {"status": 302, "body": "", "headers": {"Location": "/_local/loop"}},
@@ -156,7 +150,13 @@ _CREDENTIALS: Sequence[Row] = [
         "401: the token was revoked, or so it seems",
         {"status": 401, "body": '{"code":401,"message":"Unauthenticated"}'},
     ),
-    ("read-only-token", (PUSH, CREATE, VERSION), "status", "403", _denied("kernels.update")),
+    (
+        "read-only-token",
+        f"{PUSH}|{PUBLISH}",
+        "status",
+        "403: it may not write",
+        _denied("kernels.update"),
+    ),
     ("introspection-down", TOKEN, "status", "503 when the token is looked at", {"status": 503}),
     ("inactive-token", TOKEN, "answer", "the token is called inactive", {"body": "{}"}),
 ]
@@ -179,7 +179,7 @@ _PUSHES: Sequence[Row] = [
     ),
     ("push-not-found", PUSH, "answer", "refused: no such notebook", _refused("Notebook not found")),
     ("push-conflict", PUSH, "status", "409: the title or slug is taken", {"status": 409}),
-    ("push-denied", PUSH, "status", "403", _denied("kernels.update")),
+    ("push-denied", PUSH, "status", "403, as for an unverified account", _denied("kernels.update")),
     ("push-malformed", PUSH, "status", "400, as for a source that is too large", {"status": 400}),
     (
         "push-wrong-number",
@@ -201,15 +201,39 @@ _PUSHES: Sequence[Row] = [
 ]
 
 _STATUS: Sequence[Row] = [
-    ("status-unknown-word", STATUS, "edit", "a new word", {"patch": {"status": "PREEMPTED"}}),
-    ("status-lower-case", STATUS, "edit", "the older spelling", {"patch": {"status": "running"}}),
-    ("status-empty", STATUS, "edit", "an empty word", {"patch": {"status": ""}}),
-    ("status-null", STATUS, "answer_after", "null", {"body": '{"status": null}'}),
+    (
+        "status-unknown-word",
+        STATUS,
+        "edit",
+        "a status that nobody knows",
+        {"patch": {"status": "PREEMPTED"}},
+    ),
+    (
+        "status-lower-case",
+        STATUS,
+        "edit",
+        "the older spelling of a status",
+        {"patch": {"status": "running"}},
+    ),
+    (
+        "status-empty",
+        STATUS,
+        "edit",
+        "an empty word instead of a status",
+        {"patch": {"status": ""}},
+    ),
+    (
+        "status-null",
+        STATUS,
+        "answer_after",
+        "null instead of a status",
+        {"body": '{"status": null}'},
+    ),
     (
         "status-missing",
         STATUS,
         "edit",
-        "no word, as if it were queued",
+        "no status, as if it were queued",
         {"patch": {"status": None}},
     ),
     (
@@ -220,7 +244,7 @@ _STATUS: Sequence[Row] = [
         {"patch": {"status": "COMPLETE", "failureMessage": None}},
     ),
     ("status-denied", STATUS, "status", "403, as if there were none", _denied("kernels.get")),
-    ("status-not-found", STATUS, "status", "404", {"status": 404}),
+    ("status-not-found", STATUS, "status", "404, as if it had no session", {"status": 404}),
     ("kernel-denied", KERNEL, "status", "403, as if there were none", _denied("kernels.get")),
     ("kernel-not-found", KERNEL, "status", "404, as after a deletion", {"status": 404}),
     (
@@ -240,7 +264,13 @@ _SESSIONS: Sequence[Row] = [
     ("out-of-memory", "session/end", "out_of_memory", "it needed too much memory", _NONE),
     ("no-outputs", "session/end", "lose_outputs", "nothing it wrote is kept", _NONE),
     ("no-log", "session/end", "lose_log", "its log is empty for ever", _NONE),
-    ("called-cancelled", "session/end", "report_cancelled", "complete, but called not", _NONE),
+    (
+        "called-cancelled",
+        "session/end",
+        "report_cancelled",
+        "complete, but called cancelled",
+        _NONE,
+    ),
     ("wedged", "session/end", "wedge", "it goes on being called running for hours", _NONE),
 ]
 
@@ -263,14 +293,14 @@ HOSTILE_NAMES: Mapping[str, str] = {
 }
 
 _OUTPUTS: Sequence[Row] = [
-    ("outputs-none-yet", OUTPUTS, "edit", "an empty list", {"patch": {"files": []}}),
-    ("outputs-growing", OUTPUTS, "part", "the first half of the list", _NONE),
+    ("outputs-none-yet", OUTPUTS, "edit", "an empty list of outputs", {"patch": {"files": []}}),
+    ("outputs-growing", OUTPUTS, "part", "the first half of the outputs", _NONE),
     ("log-late", OUTPUTS, "edit", "the log is not there yet", {"patch": {"log": ""}}),
-    ("outputs-denied", OUTPUTS, "status", "403", _denied("kernels.get")),
-    ("same-name-twice", (OUTPUTS, DATASET_FILES), "double", "two files with one name", _NONE),
+    ("outputs-denied", OUTPUTS, "status", "403, as if there were none", _denied("kernels.get")),
+    ("same-name-twice", LISTS, "double", "two files with one name", _NONE),
     (
         "case-twin",
-        (OUTPUTS, DATASET_FILES),
+        LISTS,
         "double",
         "two names that differ in case only",
         {"file_name": "{NAME}"},
@@ -307,14 +337,33 @@ _DOWNLOADS: Sequence[Row] = [
     ("file-cut", FILES, "truncate", "the file ends half way", _NONE),
     ("file-flipped", FILES, "flip", "one bit of the file is wrong", _NONE),
     ("file-swapped", FILES, "swap", "it became another object of the same size", _NONE),
-    ("file-drips", FILES, "drip", "it comes byte by byte", _NONE),
-    ("file-hangs", FILES, "hang", "it never comes", _NONE),
-    ("file-reset", FILES, "reset_before", "cut instead", _NONE),
-    ("download-not-found", "DownloadDataset", "status", "404, for a while", {"status": 404}),
+    (
+        "file-from-the-future",
+        FILES,
+        "headers",
+        "the server's clock is ahead by years",
+        {"headers": {"Last-Modified": "Wed, 31 Dec 2036 23:59:59 GMT"}},
+    ),
+    ("file-drips", FILES, "drip", "the file comes byte by byte", _NONE),
+    ("file-hangs", FILES, "hang", "the file never comes", _NONE),
+    ("file-reset", FILES, "reset_before", "cut instead of sent", _NONE),
+    (
+        "download-not-found",
+        "DownloadDataset",
+        "status",
+        "404, as in the minutes after publishing",
+        {"status": 404},
+    ),
 ]
 
 _DATASETS: Sequence[Row] = [
-    ("lost-publish-answer", (VERSION, CREATE), "reset_after", "published, unheard", _NONE),
+    (
+        "lost-publish-answer",
+        PUBLISH,
+        "reset_after",
+        "published, but nobody hears of it",
+        _NONE,
+    ),
     (
         "publish-busy",
         VERSION,
@@ -338,19 +387,25 @@ _DATASETS: Sequence[Row] = [
     ),
     (
         "publish-no-storage",
-        (VERSION, CREATE),
+        PUBLISH,
         "answer",
         "refused: the account's storage is full",
         _refused("The dataset exceeds your remaining private storage quota."),
     ),
-    ("publish-loses-file", (VERSION, CREATE), "lose_file", "one file is not in the version", _NONE),
-    ("publish-loses-all", (VERSION, CREATE), "lose_all_files", "the version is empty", _NONE),
-    ("publish-sticks", (VERSION, CREATE), "stick_processing", "it never becomes ready", _NONE),
-    ("publish-fails", (VERSION, CREATE), "fail_processing", "it ends as failed", _NONE),
-    ("publish-hidden", (VERSION, CREATE), "hide_version", "it never appears", _NONE),
+    ("publish-loses-file", PUBLISH, "lose_file", "one file is not in the version", _NONE),
+    ("publish-loses-all", PUBLISH, "lose_all_files", "the version is empty", _NONE),
+    (
+        "publish-sticks",
+        PUBLISH,
+        "stick_processing",
+        "the version never becomes ready",
+        _NONE,
+    ),
+    ("publish-fails", PUBLISH, "fail_processing", "its processing ends as failed", _NONE),
+    ("publish-hidden", PUBLISH, "hide_version", "the version never appears", _NONE),
     ("dataset-denied", DATASET, "status", "403, as for a foreign one", _denied("datasets.get")),
     ("dataset-deleted", DATASET, "status", "404, as after a deletion", {"status": 404}),
-    ("dataset-public", DATASET, "edit", "it is public", {"patch": {"isPrivate": None}}),
+    ("dataset-public", DATASET, "edit", "the dataset is public", {"patch": {"isPrivate": None}}),
     (
         "dataset-renamed-owner",
         DATASET,
@@ -376,13 +431,31 @@ _DATASETS: Sequence[Row] = [
         "ready-too-early",
         DATASET_STATUS,
         "edit",
-        "of the version before",
+        "ready is said of the version before",
         {"patch": {"status": "READY"}},
     ),
-    ("failed-in-passing", DATASET_STATUS, "edit", "failed", {"patch": {"status": "FAILED"}}),
-    ("processing-unknown", DATASET_STATUS, "edit", "a new word", {"patch": {"status": "SCANNING"}}),
-    ("processing-denied", DATASET_STATUS, "status", "403", _denied("datasets.get")),
-    ("listing-incomplete", DATASET_FILES, "part", "the first half of the list", _NONE),
+    (
+        "failed-in-passing",
+        DATASET_STATUS,
+        "edit",
+        "failed, although it is not",
+        {"patch": {"status": "FAILED"}},
+    ),
+    (
+        "processing-unknown",
+        DATASET_STATUS,
+        "edit",
+        "a stage that nobody knows",
+        {"patch": {"status": "SCANNING"}},
+    ),
+    (
+        "processing-denied",
+        DATASET_STATUS,
+        "status",
+        "403, as right after a creation",
+        _denied("datasets.get"),
+    ),
+    ("listing-incomplete", DATASET_FILES, "part", "the first half of the files", _NONE),
     (
         "listing-error",
         DATASET_FILES,
@@ -393,25 +466,25 @@ _DATASETS: Sequence[Row] = [
 ]
 
 _UPLOADS: Sequence[Row] = [
-    ("upload-start-fails", START_UPLOAD, "status", "503", {"status": 503}),
+    ("upload-start-fails", START_UPLOAD, "status", "503 before anything is sent", {"status": 503}),
     ("upload-cut", UPLOAD, "cut_upload", "cut half way; what came is kept", _NONE),
     ("upload-unheard", UPLOAD, "reset_after", "complete, but nobody hears of it", _NONE),
     ("upload-nothing-stored", UPLOAD, "status", "308 without a range", {"status": 308, "body": ""}),
     ("upload-expired", UPLOAD, "status", "404: the upload has expired", {"status": 404}),
-    ("upload-error", UPLOAD, "status", "500", {"status": 500}),
+    ("upload-error", UPLOAD, "status", "500 instead of taking the bytes", {"status": 500}),
     ("upload-unavailable", UPLOAD, "status", "503, to be resumed", {"status": 503}),
 ]
 
 _QUOTA: Sequence[Row] = [
-    ("quota-unreadable", QUOTA, "status", "503", {"status": 503}),
+    ("quota-unreadable", QUOTA, "status", "503 instead of the quota", {"status": 503}),
     (
         "quota-zero-missing",
         QUOTA,
         "edit",
-        "a zero is left out",
+        "a zero is left out of the quota",
         {"patch": {"gpuQuota": {"timeUsed": None}, "tpuQuota": {"timeUsed": None}}},
     ),
-    ("quota-missing", QUOTA, "edit", "no GPU quota", {"patch": {"gpuQuota": None}}),
+    ("quota-missing", QUOTA, "edit", "the answer has no GPU quota", {"patch": {"gpuQuota": None}}),
     (
         "quota-as-objects",
         QUOTA,

@@ -54,7 +54,7 @@ def candidates(method: str) -> Sequence[Entry]:
     path = method if method.startswith("/") else f"/v1/{method}"
     if method in (SESSION_START, SESSION_END):
         path = f"/{method}"
-    return [entry for entry in CATALOGUE.values() if entry.may_strike(path)]
+    return [entry for entry in CATALOGUE.values() if entry.fault.matches(path)]
 
 
 def fraction(text: str) -> float:

@@ -63,7 +63,11 @@ class Wire(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """`match` is a method ("KernelsApiService/SaveKernel", "SaveKernel"), a path prefix or "*"."""
+    """`match` names what is struck; alternatives are separated by "|".
+
+    It is a method ("KernelsApiService/SaveKernel", "SaveKernel"), the beginning of a path
+    ("/kf/"), "*" for each call of the API, or for a twist "session/start" or "session/end".
+    """
 
     match: str
     effect: str
@@ -91,27 +95,33 @@ class Fault:
             raise ValueError("a delay needs its seconds")
 
     def _check_match(self) -> None:
-        is_session = self.match in (SESSION_START, SESSION_END)
-        if self.effect in set(Wire):
-            if is_session:
+        allowed: tuple[str, ...] = ()
+        for twists, operations in _OPERATIONS.items():
+            if self.effect in twists:
+                allowed = operations
+        for match in self.match.split("|"):
+            is_session = match in (SESSION_START, SESSION_END)
+            name = match if is_session else match.rpartition("/")[2]
+            if allowed and name not in allowed:
+                raise ValueError(f"{self.effect} can happen in {' and '.join(allowed)} only")
+            if is_session and not allowed:
                 raise ValueError(f"{self.effect} happens to requests, not to sessions")
-            return
-        operations = next(names for twists, names in _OPERATIONS.items() if self.effect in twists)
-        name = self.match if is_session else self.match.rpartition("/")[2]
-        if name not in operations:
-            raise ValueError(f"{self.effect} can happen in {' and '.join(operations)} only")
 
     def matches(self, path: str) -> bool:
-        if self.match == EVERY:
-            return path.startswith(("/v1/", "/api/v1/"))
-        if self.match.startswith("/"):
-            return path.startswith(self.match)
-        return path.endswith((f"/{self.match}", f".{self.match}"))
+        return any(_matches(match, path) for match in self.match.split("|"))
 
     def is_due(self, seen: int) -> bool:
         """Tell whether the matching request with this number is struck."""
         since = seen - self.nth
         return 0 <= since < self.times * self.every and since % self.every == 0
+
+
+def _matches(match: str, path: str) -> bool:
+    if match == EVERY:
+        return path.startswith(("/v1/", "/api/v1/"))
+    if match.startswith("/"):
+        return path.startswith(match)
+    return path.endswith((f"/{match}", f".{match}"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import requests
 
+from orchestrator.emulator import catalogue
 from orchestrator.emulator.client_env import client_environment
+from orchestrator.emulator.faults import Fault
 from orchestrator.emulator.records import File, NewFile, Push, Session
 from orchestrator.emulator.server import LocalKaggle, Settings
 from orchestrator.emulator.world import World
@@ -85,6 +87,36 @@ def local(tmp_path: Path) -> Iterator[LocalKaggle]:
         server.close(kill_sessions=True)
 
 
+class Planter:
+    """Plants faults, and wants every one of them to have fired in the end."""
+
+    def __init__(self, server: LocalKaggle) -> None:
+        self.server = server
+
+    def __call__(self, fault: Fault | str, **changes: Any) -> Fault:
+        planted = catalogue.plant(fault, **changes) if isinstance(fault, str) else fault
+        self.server.faults.add(planted)
+        return planted
+
+    def check(self) -> None:
+        rows = self.server.faults.to_json()
+        self.server.faults.clear()
+        idle = [row["name"] or row["effect"] for row in rows if not row["fired"]]
+        assert not idle, f"planted and never fired: {idle}"
+
+
+@pytest.fixture
+def plant(local: LocalKaggle) -> Iterator[Planter]:
+    planter = Planter(local)
+    yield planter
+    planter.check()
+
+
+@pytest.fixture(scope="session")
+def planter() -> type[Planter]:
+    return Planter
+
+
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKaggle]:
     """A local Kaggle for the tests that change nothing."""
@@ -92,7 +124,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKaggle]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait_until() -> Callable[..., Any]:
     """Wait for a condition to hold, for 30 seconds at most; returns what it returned."""
 
@@ -114,7 +146,7 @@ class Caller:
 
     def __init__(self, server: LocalKaggle, wait_until: Callable[..., Any]) -> None:
         self.server = server
-        self._wait_until = wait_until
+        self.wait_until = wait_until
         self.headers = {"Authorization": f"Bearer {server.token}"}
 
     def post(self, method: str, **fields: Any) -> requests.Response:
@@ -154,7 +186,7 @@ class Caller:
             status = self.status(slug, **fields)
             return status if status.get("status", "QUEUED") not in ("QUEUED", "RUNNING") else None
 
-        return self._wait_until(has_ended)
+        return self.wait_until(has_ended)
 
     def outputs(self, slug: str = "train-loop", **fields: Any) -> dict[str, bytes]:
         listing = self.listing(slug, **fields)
@@ -211,10 +243,10 @@ class Caller:
             versions = next(d["versions"] for d in state if d["draft"]["slug"] == slug)
             return bool(versions[number - 1]["status"] == "READY")
 
-        self._wait_until(is_ready)
+        self.wait_until(is_ready)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def caller(wait_until: Callable[..., Any]) -> Callable[[LocalKaggle], Caller]:
     return lambda server: Caller(server, wait_until)
 
