@@ -23,6 +23,7 @@ class Chaos:
     seed: int
     scale: float = 1.0  # of all rates
     longest_seconds: float = 2.0  # for a hang, a drip, a delay, and what a rate limit asks for
+    without: frozenset[str] = frozenset()  # entries that are drawn, and then do nothing
 
     def draw(self, method: str, call: int) -> Fault | None:
         """Tell what strikes this call of a method, if anything does."""
@@ -30,7 +31,7 @@ class Chaos:
         for entry in candidates(method):
             left -= entry.rate * self.scale
             if left < 0:
-                return self._bounded(entry.fault)
+                return None if entry.name in self.without else self._bounded(entry.fault)
         return None
 
     def _bounded(self, fault: Fault) -> Fault:
@@ -44,8 +45,10 @@ class Chaos:
 
     def _soon(self, wait: str) -> str:
         """A wait that a client would obey is shortened; one that is no time stays garbage."""
-        is_time = wait.isdigit() or wait == "inf" or wait.endswith("GMT")
-        return f"{min(float(wait), self.longest_seconds):g}" if is_time else wait
+        if wait.endswith("GMT"):
+            return f"{self.longest_seconds:g}"
+        is_number = wait.isdigit() or wait == "inf"
+        return f"{min(float(wait), self.longest_seconds):g}" if is_number else wait
 
 
 @cache
