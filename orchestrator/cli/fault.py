@@ -157,8 +157,7 @@ def show(*, state: Path, as_json: bool) -> None:
     ]
     _table(("PLANTED", "STRIKES", "SEEN", "FIRED"), *rows)
     for strike in strikes:
-        by = ", by chaos" if strike["chaos"] else ""
-        click.echo(f"struck {strike['method']} call {strike['call']}: {strike['fault']}{by}")
+        click.echo(_told(strike))
 
 
 @fault.command(
@@ -174,6 +173,17 @@ def clear(*, state: Path) -> None:
     planted = _talk(state, "GET", "faults")
     _talk(state, "DELETE", "faults")
     click.echo(f"forgot {len(planted)} fault{'' if len(planted) == 1 else 's'}")
+
+
+def tell_strikes(state: Path) -> None:
+    """Say on stderr what was struck; the command's own output stays clean."""
+    for strike in _talk(state, "GET", "strikes"):
+        click.echo(_told(strike), err=True)
+
+
+def _told(strike: dict[str, Any]) -> str:
+    by = ", by chaos" if strike["chaos"] else ""
+    return f"struck {strike['method']} call {strike['call']}: {strike['fault']}{by}"
 
 
 def _talk(state: Path, method: str, page: str, body: object = None) -> Any:

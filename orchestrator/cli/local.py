@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import workplace
-from orchestrator.cli.fault import HELP, fault, state_option
+from orchestrator.cli.fault import HELP, fault, state_option, tell_strikes
 from orchestrator.cli.run import end_on_signals
 from orchestrator.emulator.client_env import client_environment
 from orchestrator.emulator.server import Chaos
@@ -80,6 +80,8 @@ def exec_(*, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
         if program is None:
             raise click.UsageError(f"there is no command {command[0]!r}")
         done = subprocess.run([program, *command[1:]], env=environment, check=False)
+        if seed is not None:
+            tell_strikes(state)
     sys.exit(done.returncode)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 
 from starlette.types import Send
@@ -46,7 +47,7 @@ def planned(fault: Fault) -> Answer:
     status = usual if fault.status is None else fault.status
     text = fault.body
     if text is None:
-        text = json.dumps({"code": status, "message": "Planned fault"})
+        text = json.dumps({"code": status, "message": HTTPStatus(status).phrase})
     kind = next((kind for start, kind in _KINDS.items() if text.startswith(start)), "text/html")
     headers = with_headers([], {"content-type": kind, **fault.headers})
     return Answer(status, text.encode(), dict(headers))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
 from orchestrator.emulator.records import (
@@ -91,6 +92,8 @@ class Fault:
         self._check_match()
         if min(self.nth, self.times, self.every) < 1:
             raise ValueError("nth, times and every count from 1")
+        if self.status is not None and self.status not in set(HTTPStatus):
+            raise ValueError(f"{self.status} is no HTTP status")
         if self.effect == Wire.DELAY and self.seconds is None:
             raise ValueError("a delay needs its seconds")
 

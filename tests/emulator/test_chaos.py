@@ -110,9 +110,10 @@ def test_an_entry_can_be_left_out_without_changing_the_others():
 
 
 def test_sessions_are_struck_too(kaggle_under, caller):
-    always = Chaos(1, scale=1 / sum(e.rate for e in candidates(SESSION_END)), longest_seconds=0.05)
-    quiet = frozenset(CATALOGUE) - {e.name for e in candidates(SESSION_END)} | {"wedged"}
-    with kaggle_under("one", Chaos(1, scale=always.scale, without=quiet)) as server:
+    endings = {entry.name: entry.rate for entry in candidates(SESSION_END)}
+    others = frozenset(CATALOGUE) - endings.keys()
+    always = Chaos(1, scale=1 / sum(endings.values()), without=others | {"wedged"})
+    with kaggle_under("one", always) as server:
         call = caller(server)
         call.push("pass")
         told = call.ended()

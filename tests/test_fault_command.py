@@ -1,0 +1,150 @@
+"""`kchain local fault` and `--chaos`, as their users call them."""
+
+import json
+import sys
+
+import pytest
+
+from orchestrator.emulator.catalogue import CATALOGUE
+from orchestrator.emulator.chaos import Chaos
+from orchestrator.emulator.server import LocalKaggle
+
+QUOTA = "GetAcceleratorQuotaStatistics"
+CALLS = f"""
+import os, requests
+url = os.environ["KCHAIN_KAGGLE_ENDPOINT"] + "/v1/kernels.KernelsApiService/{QUOTA}"
+headers = {{"Authorization": "Bearer " + os.environ["KAGGLE_API_TOKEN"]}}
+for _ in range(40):
+    try:
+        requests.post(url, headers=headers, timeout=0.3)
+    except requests.RequestException:
+        pass
+"""
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / ".kchain" / "local" / "kaggle"
+
+
+@pytest.fixture
+def running(state):
+    with LocalKaggle(state) as local:
+        yield local
+
+
+def test_every_fault_is_listed_by_name(kchain):
+    listed = kchain("local", "fault", "list")
+    as_json = kchain("local", "fault", "list", "--json")
+
+    lines = listed.stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(CATALOGUE)
+    assert [row["name"] for row in json.loads(as_json.stdout)] == list(CATALOGUE)
+
+
+def test_a_word_narrows_the_list(kchain):
+    listed = kchain("local", "fault", "list", "upload", "--json")
+
+    names = [row["name"] for row in json.loads(listed.stdout)]
+    assert "upload-cut" in names
+    assert "lost-push-answer" not in names
+
+
+def test_a_planted_fault_strikes_and_is_shown_and_forgotten(kchain, running):
+    added = kchain(
+        *("local", "fault", "add", "unavailable", "rate-limit-old", "--match", QUOTA),
+        *("--nth", 1, "--times", 1),
+    )
+    struck = kchain("local", "exec", "--", "kaggle", "quota")
+    shown = json.loads(kchain("local", "fault", "show", "--json").stdout)
+    table = kchain("local", "fault", "show")
+    cleared = kchain("local", "fault", "clear")
+
+    assert added.returncode == 0, added.stderr
+    assert "planted unavailable: 503, without effect" in added.stdout
+    assert struck.returncode != 0
+    assert "Service Unavailable" in struck.stdout + struck.stderr
+    assert [(row["name"], row["seen"], row["fired"]) for row in shown["planted"]] == [
+        ("unavailable", 1, 1),
+        ("rate-limit-old", 1, 0),  # it was due at the same request, and came second
+    ]
+    assert f"struck KernelsApiService/{QUOTA} call 1: unavailable" in table.stdout
+    assert cleared.stdout == "forgot 2 faults\n"
+    assert running.faults.fired == []
+
+
+def test_options_change_what_the_catalogue_says(kchain, running):
+    added = kchain(
+        *("local", "fault", "add", "hang", "--match", "/kf/", "--seconds", 0.5),
+        *("--nth", 3, "--times", 2, "--every", 4),
+    )
+    kchain("local", "fault", "add", "unavailable", "--status", 504)
+
+    assert added.returncode == 0, added.stderr
+    first, second = running.faults.to_json()
+    wanted = {"match": "/kf/", "seconds": 0.5, "nth": 3, "times": 2, "every": 4}
+    assert {name: first[name] for name in wanted} == wanted
+    assert second["status"] == 504
+
+
+@pytest.mark.parametrize("command", [["add", "hang"], ["show"], ["clear"]])
+def test_without_a_running_local_kaggle_there_is_nothing_to_plant_in(kchain, command):
+    done = kchain("local", "fault", *command)
+
+    assert done.returncode == 2
+    assert "no local Kaggle runs on" in done.stderr
+    assert "kchain local serve" in done.stderr
+
+
+def test_a_local_kaggle_that_was_killed_counts_as_none(kchain, state):
+    with LocalKaggle(state):  # what a killed one leaves: a file that names nobody
+        left = (state / "server.json").read_text()
+    (state / "server.json").write_text(left)
+
+    done = kchain("local", "fault", "show")
+
+    assert done.returncode == 2
+    assert "no local Kaggle runs on" in done.stderr
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_like_it(kchain):
+    done = kchain("local", "fault", "add", "lost-push")
+
+    assert done.returncode == 2
+    assert "did you mean lost-push-answer" in done.stderr
+
+
+def test_what_cannot_happen_there_is_refused(kchain, running):
+    done = kchain("local", "fault", "add", "vanish", "--match", "SaveKernel")
+
+    assert done.returncode == 2
+    assert "vanish can happen in session/end only" in done.stderr
+    assert running.faults.to_json() == []
+
+
+def test_exec_under_chaos_tells_what_was_struck_and_the_seed_decides_it(kchain, tmp_path):
+    script = tmp_path / "calls.py"
+    script.write_text(CALLS)
+
+    done = kchain("local", "exec", "--chaos", 11, "--", sys.executable, str(script))
+
+    method = f"KernelsApiService/{QUOTA}"
+    drawn = [(call, Chaos(11).draw(method, call)) for call in range(1, 41)]
+    expected = [
+        f"struck {method} call {call}: {fault.name}, by chaos" for call, fault in drawn if fault
+    ]
+    assert done.returncode == 0
+    assert len(expected) > 2
+    assert done.stderr.splitlines() == expected
+
+
+def test_chaos_needs_a_local_kaggle_of_its_own(kchain, running):
+    done = kchain("local", "exec", "--chaos", 1, "--", "kaggle", "quota")
+
+    assert done.returncode == 3
+    assert running.url in done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "add", "show", "clear"])
+def test_every_fault_command_has_help_with_examples(kchain, command):
+    assert "Example" in kchain("local", "fault", command, "--help").stdout
