@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli import cli
 from orchestrator.emulator.catalogue import CATALOGUE
 from orchestrator.emulator.chaos import Chaos
 from orchestrator.emulator.server import LocalKaggle
@@ -23,6 +25,17 @@ for _ in range(40):
 
 
 @pytest.fixture
+def fault(tmp_path, monkeypatch):
+    """Call `kchain local fault` in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        return CliRunner().invoke(cli, ["local", "fault", *map(str, args)])
+
+    return call
+
+
+@pytest.fixture
 def state(tmp_path):
     return tmp_path / ".kchain" / "local" / "kaggle"
 
@@ -33,34 +46,34 @@ def running(state):
         yield local
 
 
-def test_every_fault_is_listed_by_name(kchain):
-    listed = kchain("local", "fault", "list")
-    as_json = kchain("local", "fault", "list", "--json")
+def test_every_fault_is_listed_by_name(fault):
+    listed = fault("list")
+    as_json = fault("list", "--json")
 
     lines = listed.stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == list(CATALOGUE)
     assert [row["name"] for row in json.loads(as_json.stdout)] == list(CATALOGUE)
 
 
-def test_a_word_narrows_the_list(kchain):
-    listed = kchain("local", "fault", "list", "upload", "--json")
+def test_a_word_narrows_the_list(fault):
+    listed = fault("list", "upload", "--json")
 
     names = [row["name"] for row in json.loads(listed.stdout)]
     assert "upload-cut" in names
     assert "lost-push-answer" not in names
 
 
-def test_a_planted_fault_strikes_and_is_shown_and_forgotten(kchain, running):
-    added = kchain(
-        *("local", "fault", "add", "unavailable", "rate-limit-old", "--match", QUOTA),
+def test_a_planted_fault_strikes_and_is_shown_and_forgotten(kchain, fault, running):
+    added = fault(
+        *("add", "unavailable", "rate-limit-old", "--match", QUOTA),
         *("--nth", 1, "--times", 1),
     )
     struck = kchain("local", "exec", "--", "kaggle", "quota")
-    shown = json.loads(kchain("local", "fault", "show", "--json").stdout)
-    table = kchain("local", "fault", "show")
-    cleared = kchain("local", "fault", "clear")
+    shown = json.loads(fault("show", "--json").stdout)
+    table = fault("show")
+    cleared = fault("clear")
 
-    assert added.returncode == 0, added.stderr
+    assert added.exit_code == 0, added.output
     assert "planted unavailable: 503, without effect" in added.stdout
     assert struck.returncode != 0
     assert "Service Unavailable" in struck.stdout + struck.stderr
@@ -73,14 +86,14 @@ def test_a_planted_fault_strikes_and_is_shown_and_forgotten(kchain, running):
     assert running.faults.fired == []
 
 
-def test_options_change_what_the_catalogue_says(kchain, running):
-    added = kchain(
-        *("local", "fault", "add", "hang", "--match", "/kf/", "--seconds", 0.5),
+def test_options_change_what_the_catalogue_says(fault, running):
+    added = fault(
+        *("add", "hang", "--match", "/kf/", "--seconds", 0.5),
         *("--nth", 3, "--times", 2, "--every", 4),
     )
-    kchain("local", "fault", "add", "unavailable", "--status", 504)
+    fault("add", "unavailable", "--status", 504)
 
-    assert added.returncode == 0, added.stderr
+    assert added.exit_code == 0, added.output
     first, second = running.faults.to_json()
     wanted = {"match": "/kf/", "seconds": 0.5, "nth": 3, "times": 2, "every": 4}
     assert {name: first[name] for name in wanted} == wanted
@@ -88,37 +101,37 @@ def test_options_change_what_the_catalogue_says(kchain, running):
 
 
 @pytest.mark.parametrize("command", [["add", "hang"], ["show"], ["clear"]])
-def test_without_a_running_local_kaggle_there_is_nothing_to_plant_in(kchain, command):
-    done = kchain("local", "fault", *command)
+def test_without_a_running_local_kaggle_there_is_nothing_to_plant_in(fault, command):
+    done = fault(*command)
 
-    assert done.returncode == 2
-    assert "no local Kaggle runs on" in done.stderr
-    assert "kchain local serve" in done.stderr
+    assert done.exit_code == 2
+    assert "no local Kaggle runs on" in done.output
+    assert "kchain local serve" in done.output
 
 
-def test_a_local_kaggle_that_was_killed_counts_as_none(kchain, state):
+def test_a_local_kaggle_that_was_killed_counts_as_none(fault, state):
     with LocalKaggle(state):  # what a killed one leaves: a file that names nobody
         left = (state / "server.json").read_text()
     (state / "server.json").write_text(left)
 
-    done = kchain("local", "fault", "show")
+    done = fault("show")
 
-    assert done.returncode == 2
-    assert "no local Kaggle runs on" in done.stderr
-
-
-def test_an_unknown_name_is_refused_with_those_that_are_like_it(kchain):
-    done = kchain("local", "fault", "add", "lost-push")
-
-    assert done.returncode == 2
-    assert "did you mean lost-push-answer" in done.stderr
+    assert done.exit_code == 2
+    assert "no local Kaggle runs on" in done.output
 
 
-def test_what_cannot_happen_there_is_refused(kchain, running):
-    done = kchain("local", "fault", "add", "vanish", "--match", "SaveKernel")
+def test_an_unknown_name_is_refused_with_those_that_are_like_it(fault):
+    done = fault("add", "lost-push")
 
-    assert done.returncode == 2
-    assert "vanish can happen in session/end only" in done.stderr
+    assert done.exit_code == 2
+    assert "did you mean lost-push-answer" in done.output
+
+
+def test_what_cannot_happen_there_is_refused(fault, running):
+    done = fault("add", "vanish", "--match", "SaveKernel")
+
+    assert done.exit_code == 2
+    assert "vanish can happen in session/end only" in done.output
     assert running.faults.to_json() == []
 
 
@@ -146,5 +159,5 @@ def test_chaos_needs_a_local_kaggle_of_its_own(kchain, running):
 
 
 @pytest.mark.parametrize("command", ["list", "add", "show", "clear"])
-def test_every_fault_command_has_help_with_examples(kchain, command):
-    assert "Example" in kchain("local", "fault", command, "--help").stdout
+def test_every_fault_command_has_help_with_examples(fault, command):
+    assert "Example" in fault(command, "--help").stdout
