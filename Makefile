@@ -30,7 +30,7 @@ bench: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python benchmarks/figures.py --runs $(or $(RUNS),1)
 
-# Pages that are made from the code: docs/cli.md and docs/machine.md.
+# Pages that are made from the code: docs/cli.md, docs/faults.md and docs/machine.md.
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from orchestrator.cli import COMMANDS, cli  # noqa: E402 - found through the line above
+from orchestrator.emulator.catalogue import CATALOGUE, Entry  # noqa: E402
 from orchestrator.machine import TERMINAL, TRANSITIONS  # noqa: E402
 
 
@@ -62,7 +63,77 @@ def machine_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/cli.md": cli_page, "docs/machine.md": machine_page}
+FAULTS_HEAD = """\
+# Faults
+
+Made from `orchestrator/emulator/catalogue_data.py` by `make docs`.
+Everything that Kaggle, its storage or the network is known to do wrong is a switch of local Kaggle, and every switch has a name.
+
+## Plant them
+
+```sh
+kchain local serve                            # in another terminal
+kchain local fault list upload                # which there are
+kchain local fault add lost-push-answer       # strikes the next push
+kchain local fault add unavailable --match GetKernelSessionStatus --nth 3 --times 5
+kchain local fault show                       # seen, fired, and what was struck
+kchain local fault clear
+```
+
+A fault strikes the `nth` request that it matches, counted from when it was planted, and `times` in all; with `every`, only every so many.
+What it matches is a method, the beginning of a path, `*` for any call of the API, or the start or the end of a session; alternatives are separated by `|`.
+If two are due at one request, the one that was planted first strikes, and the other has missed it.
+
+In a test, `LocalKaggle(..., faults=[plant("lost-push-answer"), Fault("SaveKernel", "status", status=500)])`; over HTTP, `GET`, `POST` and `DELETE` of `/_local/faults` with the issued token, and `GET /_local/strikes`.
+`seen` counts the requests that matched, `fired` those that were struck.
+
+What lasts is no fault but a setting: delays until something is visible, limits, which outputs survive, mount layout, whether a token may write. They are in `orchestrator/emulator/settings.py`.
+What a session writes is up to the script that is pushed: too many files, too large ones, damaged checkpoints and hostile archives need no switch.
+Failures in front of the server are not its own: a name that does not resolve, and TLS, which plain HTTP on loopback does not have.
+
+## Chaos
+
+```sh
+kchain local serve --chaos 7
+kchain local exec --chaos 7 -- kaggle datasets list --mine
+```
+
+Chaos draws from every entry below, at the rate in its last column for each call that the entry matches; `Chaos(seed, scale)` multiplies all rates.
+What strikes the k-th call of a method follows from seed, method and k alone: the same seed strikes the same calls, whatever threads do in between.
+A hang, a drip, a delay and the wait that a rate limit asks for are cut to `longest_seconds`, 2 unless told otherwise.
+Four entries outlast any patience, as on Kaggle: `push-queues-long`, `wedged`, `publish-sticks` and `publish-hidden`; `Chaos(seed, without=frozenset({...}))` leaves entries out and changes nothing else.
+
+## Catalogue
+"""
+STAGES = {
+    **dict.fromkeys(["reset_before", "hang", "status", "answer", "expire"], "no"),
+    "twice": "twice",
+    "cut_upload": "half",
+}
+
+
+def faults_page() -> str:
+    """Return the catalogue of faults, with how to use it."""
+    parts = [FAULTS_HEAD]
+    groups = list(dict.fromkeys(entry.group for entry in CATALOGUE.values()))
+    for group in groups:
+        rows = [entry for entry in CATALOGUE.values() if entry.group == group]
+        parts += [f"### {group}\n", "| fault | strikes | what happens | takes effect | chaos |"]
+        parts += ["| --- | --- | --- | --- | --- |", *map(_fault_row, rows), ""]
+    return "\n".join(parts)
+
+
+def _fault_row(entry: Entry) -> str:
+    strikes = ", ".join(f"`{match}`" for match in entry.fault.match.split("|"))
+    effect = STAGES.get(entry.fault.effect, "yes")
+    return f"| `{entry.name}` | {strikes} | {entry.does} | {effect} | {entry.rate:.1%} |"
+
+
+PAGES = {
+    "docs/cli.md": cli_page,
+    "docs/machine.md": machine_page,
+    "docs/faults.md": faults_page,
+}
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ _PORTAL = "<html><head><title>Welcome</title></head><body>Sign in to use this ne
 _XML = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{}</Code></Error>"
 
 
+def _called(name: str) -> str:
+    shown = ascii(name) if len(name) < 50 else f"{len(name)} letters"
+    return f"a file is called {shown}"
+
+
 def _page(text: str) -> str:
     return f"<html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>"
 
@@ -306,7 +311,7 @@ _OUTPUTS: Sequence[Row] = [
         {"file_name": "{NAME}"},
     ),
     *[
-        (f"name-{kind}", OUTPUTS, "rename", "a file has a hostile name", {"file_name": name})
+        (f"name-{kind}", OUTPUTS, "rename", _called(name), {"file_name": name})
         for kind, name in HOSTILE_NAMES.items()
     ],
 ]
