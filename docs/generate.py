@@ -66,7 +66,7 @@ def machine_page() -> str:
 FAULTS_HEAD = """\
 # Faults
 
-Made from `orchestrator/emulator/catalogue_data.py` by `make docs`.
+Made from `orchestrator/emulator/catalogue.py` by `make docs`.
 Everything that Kaggle, its storage or the network is known to do wrong is a switch of local Kaggle, and every switch has a name.
 
 ## Plant them

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.emulator import catalogue_data as data
+from orchestrator.emulator import catalogue_platform, catalogue_wire
 from orchestrator.emulator.faults import Fault
 
 
@@ -41,7 +41,7 @@ def fault_from_json(fields: Mapping[str, Any]) -> Fault:
 
 def _entries() -> dict[str, Entry]:
     entries = {}
-    for group, rate, rows in data.GROUPS:
+    for group, rate, rows in (*catalogue_wire.GROUPS, *catalogue_platform.GROUPS):
         for name, match, effect, does, fields in rows:
             assert name not in entries, name
             entries[name] = Entry(group, Fault(match, effect, name, **fields), does, rate)
