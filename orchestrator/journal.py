@@ -83,8 +83,16 @@ class Journal:
         now = self._clock.moment()
         event = Event(self.state.seq + 1, now.at, kind, data, self._age_at(now))
         state = apply(self.state, event)
-        body = _render_body(self.chain, event, now)
-        row = (self.chain, event.seq, event.at, kind.value, body)
+        self._store(event, now)
+        self._remember(event, state, now)
+        if self._on_event:
+            self._on_event(event, state)
+        return state
+
+    def _store(self, event: Event, moment: Moment) -> None:
+        """Write one event; when this returns it is on the disk, whatever happens next."""
+        body = _render_body(self.chain, event, moment)
+        row = (self.chain, event.seq, event.at, event.kind.value, body)
         try:
             with self._db:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
@@ -94,10 +102,6 @@ class Journal:
             ) from error
         except sqlite3.Error as error:
             raise _failure(self.path, error) from error
-        self._remember(event, state, now)
-        if self._on_event:
-            self._on_event(event, state)
-        return state
 
     @property
     def age(self) -> float:
