@@ -4,6 +4,7 @@ Files are streamed with Content-Length, Last-Modified, ETag and ranges.
 """
 
 import os
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -16,6 +17,13 @@ from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import DatasetVersion, File, Refusal
 
 _BUNDLING = threading.Lock()
+_CHUNK_BYTES = 1 << 20
+
+
+class _Stream(FileResponse):
+    """A file in chunks so large that handing them between threads costs little."""
+
+    chunk_size = _CHUNK_BYTES
 
 
 def kernel_output(request: Request) -> Response:
@@ -43,7 +51,7 @@ def dataset_bundle(request: Request) -> Response:
             for older in platform.scratch.glob(f"bundle-{dataset_id}-*.zip"):
                 older.unlink()
             _write_bundle(bundle, version, platform.blobs)
-    return FileResponse(bundle, media_type="application/zip")
+    return _Stream(bundle, media_type="application/zip")
 
 
 def _signed_version(platform: Platform, request: Request) -> DatasetVersion:
@@ -62,7 +70,7 @@ def _blob(platform: Platform, files: tuple[File, ...], name: str) -> Response:
     for file in files:
         if file.name == name:
             path = platform.blobs.path(file.key)
-            return FileResponse(path, media_type="application/octet-stream")
+            return _Stream(path, media_type="application/octet-stream")
     raise Refusal(404, f"File '{name}' was not found")
 
 
@@ -70,5 +78,7 @@ def _write_bundle(bundle: Path, version: DatasetVersion, blobs: Blobs) -> None:
     draft = bundle.with_suffix(".tmp")
     with zipfile.ZipFile(draft, "w", allowZip64=True, strict_timestamps=False) as archive:
         for file in version.files:
-            archive.write(blobs.path(file.key), file.name)
+            entry = zipfile.ZipInfo.from_file(blobs.path(file.key), file.name)
+            with blobs.path(file.key).open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
     os.replace(draft, bundle)

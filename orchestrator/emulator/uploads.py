@@ -6,6 +6,7 @@ the part on disk, nothing else.
 """
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from orchestrator.emulator.archives import store_unpacked
 from orchestrator.emulator.platform import Platform
 from orchestrator.emulator.records import File, Refusal, Upload
 
+_BLOCK_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes (?:\*|([0-9]+)-([0-9]+))/([0-9]+)")
 
 
@@ -57,8 +59,23 @@ async def _receive(request: Request, part: Path, start: int) -> None:
     with part.open("r+b") as file:
         file.truncate(start)
         file.seek(start)
-        async for chunk in request.stream():
-            file.write(chunk)
+        async for block in _blocks(request.stream()):
+            await run_in_threadpool(file.write, block)  # a busy disk holds up nobody else
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks in larger pieces; what came before a disconnection is not lost."""
+    block = bytearray()
+    try:
+        async for chunk in chunks:
+            block += chunk
+            if len(block) >= _BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    except ClientDisconnect:
+        yield bytes(block)
+        raise
+    yield bytes(block)
 
 
 def _state_of(part: Path, upload: Upload) -> Response:

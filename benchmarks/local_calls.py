@@ -1,0 +1,158 @@
+"""Calls per second of local Kaggle: through its rules in process, and over HTTP by the SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local_servers import client_env, cpu_seconds, local_kaggle, program
+
+from orchestrator.emulator.ledger import Ledger
+from orchestrator.emulator.records import Draft, Ending, File, NewFile, Push
+from orchestrator.emulator.settings import Settings
+from orchestrator.emulator.world import World
+
+NOTHING_RUNS = {
+    "queue_seconds": 1e9,
+    "cpu_sessions": 10**6,
+    "dataset_visible_seconds": 0.0,
+    "dataset_processing_seconds": 0.0,
+}
+CHAINS = 200
+ROUND_SECONDS = 6 * 3600.0  # of one chain's session and the wait for the next
+SESSION_SECONDS = 3600.0
+
+
+def script(number: int) -> str:
+    return f"# chain {number}\n" + "print('a line of a training script')\n" * 100
+
+
+def session_round(world: World, do: Callable[..., Any], chain: int, at: float) -> None:
+    """One session of a chain: twelve calls, half of them changing state."""
+    slug, hour = f"bench-chain-{chain}", SESSION_SECONDS
+    upload = do(world.start_upload, at, name="model.pt", size_bytes=10**9)
+    files = [File(upload.name, f"key-{upload.upload_id}", 10**9)]
+    do(world.finish_upload, at + 1, upload_id=upload.upload_id, files=files)
+    new = [NewFile("", upload.token)]
+    do(world.create_dataset_version, at + 2, owner="local", slug=slug, notes="next", files=new)
+    world.dataset(at + 3, owner="local", slug=slug)
+    world.dataset_status(at + 4, owner="local", slug=slug)
+    do(world.save_kernel, at + 5, push=_push(chain))
+    session = world.session(at + 6, owner="local", slug=slug)
+    world.next_due_at(at + 7)
+    [due] = world.due_sessions(at + 60)
+    do(world.start_session, at + 61, session_id=due.session_id)
+    world.quotas(at + hour)
+    do(
+        world.end_session,
+        at + hour,
+        session_id=session.session_id,
+        ending=Ending.COMPLETE,
+        files=[File("checkpoints/model.pt", f"output-{session.session_id}", 10**9)],
+        log_key=f"log-{session.session_id}",
+    )
+
+
+CALLS_PER_ROUND = 12
+
+
+def _push(chain: int) -> Push:
+    return Push(
+        owner="local",
+        slug=f"bench-chain-{chain}",
+        title=f"Bench Chain {chain}",
+        source=script(chain),
+        enable_gpu=True,
+        dataset_sources=(f"local/bench-chain-{chain}",),
+    )
+
+
+def first_publications(world: World, do: Callable[..., Any], chains: int, at: float) -> None:
+    for chain in range(chains):
+        upload = do(world.start_upload, at, name="model.pt", size_bytes=1)
+        files = [File(upload.name, "key", 1)]
+        do(world.finish_upload, at, upload_id=upload.upload_id, files=files)
+        draft = Draft(owner="local", slug=f"bench-chain-{chain}", title=f"Bench Chain {chain}")
+        do(world.create_dataset, at, draft=draft, files=[NewFile("", upload.token)])
+
+
+def in_process(calls: int) -> list[float]:
+    """Calls per second in each tenth of a history of so many calls."""
+    world = World(Settings(seed=1))
+
+    def do(operation: Callable[..., Any], now: float, **fields: Any) -> Any:
+        return operation(now, **fields)
+
+    at = 1.8e9
+    first_publications(world, do, CHAINS, at)
+    rounds = calls // CALLS_PER_ROUND // 10
+    speeds = []
+    for tenth in range(10):
+        begun = time.perf_counter()
+        for number in range(rounds):
+            at += ROUND_SECONDS
+            session_round(world, do, (tenth * rounds + number) % CHAINS, at)
+        speeds.append(rounds * CALLS_PER_ROUND / (time.perf_counter() - begun))
+    return speeds
+
+
+def start_up(operations: int) -> tuple[float, int]:
+    """Seconds to load a record of so many operations, and its size in bytes."""
+    with tempfile.TemporaryDirectory(prefix="kchain-bench-") as folder:
+        path = Path(folder) / "world.jsonl"
+        now = [1.8e9]
+        ledger = Ledger(path, Settings(seed=1), clock=lambda: now[0])
+
+        def do(operation: Callable[..., Any], at: float, **fields: Any) -> Any:
+            now[0] = at
+            return ledger.do(operation, **fields)
+
+        first_publications(ledger.world, do, CHAINS, now[0])
+        for number in range(operations * 2 // CALLS_PER_ROUND):
+            session_round(ledger.world, do, number % CHAINS, now[0] + ROUND_SECONDS)
+        ledger.close()
+        size_bytes, begun = path.stat().st_size, time.perf_counter()
+        Ledger(path, Settings(seed=1), clock=lambda: now[0]).close()
+        return time.perf_counter() - begun, size_bytes
+
+
+@dataclass(frozen=True)
+class Called:
+    per_second: float
+    median_seconds: float
+    worst_seconds: float
+    server_cpu: float  # cores
+
+
+def over_http(clients: int, seconds: float) -> Called:
+    """Calls by so many clients at once, against a server of its own with its state on disk."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kchain-bench-") as name,
+        local_kaggle(Path(name), **NOTHING_RUNS) as server,
+        contextlib.ExitStack() as running,
+    ):
+        env = client_env(server, Path(name) / "home")
+        callers = [
+            running.enter_context(program("calls", f"client-{number}", str(seconds), env=env))
+            for number in range(clients)
+        ]
+        for caller in callers:
+            json.loads(caller.stdout.readline())
+        for caller in callers:
+            caller.stdin.write("go\n")
+            caller.stdin.flush()
+        before = cpu_seconds(server.pid)
+        answers = [json.loads(caller.stdout.readline()) for caller in callers]
+        used = cpu_seconds(server.pid) - before
+    latencies = [latency for answer in answers for latency in answer["latencies"]]
+    longest = max(answer["seconds"] for answer in answers)
+    return Called(
+        len(latencies) / longest, statistics.median(latencies), max(latencies), used / longest
+    )

@@ -1,0 +1,66 @@
+"""Local Kaggle and its clients as processes, for the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orchestrator.emulator.client_env import client_environment
+
+PROGRAMS = Path(__file__).with_name("local_programs.py")
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server in a process of its own."""
+
+    url: str
+    token: str
+    pid: int
+
+
+@contextmanager
+def program(*arguments: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run one of `local_programs`; ended at the latest when the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAMS), *arguments],
+        env={**(env or {"PATH": "/usr/bin:/bin"}), "PYTHONPATH": _path(env)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.terminate()
+        process.wait()
+
+
+def _path(env: dict[str, str] | None) -> str:
+    return ":".join([*filter(None, [(env or {}).get("PYTHONPATH")]), str(ROOT)])
+
+
+@contextmanager
+def local_kaggle(folder: Path, **settings: Any) -> Iterator[Served]:
+    with program("serve", str(folder / "state"), json.dumps(settings)) as process:
+        said = json.loads(process.stdout.readline())
+        yield Served(said["url"], said["token"], process.pid)
+
+
+def client_env(server: Served, home: Path) -> dict[str, str]:
+    return client_environment(server.url, server.token, home)
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
