@@ -54,10 +54,12 @@ def _range_start(content_range: str | None, upload: Upload) -> int | None:
 
 async def _receive(request: Request, part: Path, start: int) -> None:
     part.touch()
-    if start > part.stat().st_size:
+    received = part.stat().st_size
+    if start > received:
         raise Refusal(400, "The range begins beyond what was received")
     with part.open("r+b") as file:
-        file.truncate(start)
+        if start < received:  # a file truncated for nothing is written out when it is closed
+            file.truncate(start)
         file.seek(start)
         async for block in _blocks(request.stream()):
             await run_in_threadpool(file.write, block)  # a busy disk holds up nobody else
