@@ -28,6 +28,7 @@ NOTHING_RUNS = {
 CHAINS = 200
 ROUND_SECONDS = 6 * 3600.0  # of one chain's session and the wait for the next
 SESSION_SECONDS = 3600.0
+FILE_BYTES = 10**6  # so that the account's storage is never full
 
 
 def script(number: int) -> str:
@@ -37,12 +38,13 @@ def script(number: int) -> str:
 def session_round(world: World, do: Callable[..., Any], chain: int, at: float) -> None:
     """One session of a chain: twelve calls, half of them changing state."""
     slug, hour = f"bench-chain-{chain}", SESSION_SECONDS
-    upload = do(world.start_upload, at, name="model.pt", size_bytes=10**9)
-    files = [File(upload.name, f"key-{upload.upload_id}", 10**9)]
+    upload = do(world.start_upload, at, name="model.pt", size_bytes=FILE_BYTES)
+    files = [File(upload.name, f"key-{upload.upload_id}", FILE_BYTES)]
     do(world.finish_upload, at + 1, upload_id=upload.upload_id, files=files)
     new = [NewFile("", upload.token)]
     do(world.create_dataset_version, at + 2, owner="local", slug=slug, notes="next", files=new)
-    world.dataset(at + 3, owner="local", slug=slug)
+    seen = world.dataset(at + 3, owner="local", slug=slug)
+    assert seen.current.files == tuple(files), "the new version is not seen"
     world.dataset_status(at + 4, owner="local", slug=slug)
     do(world.save_kernel, at + 5, push=_push(chain))
     session = world.session(at + 6, owner="local", slug=slug)
@@ -55,7 +57,7 @@ def session_round(world: World, do: Callable[..., Any], chain: int, at: float) -
         at + hour,
         session_id=session.session_id,
         ending=Ending.COMPLETE,
-        files=[File("checkpoints/model.pt", f"output-{session.session_id}", 10**9)],
+        files=[File("checkpoints/model.pt", f"output-{session.session_id}", FILE_BYTES)],
         log_key=f"log-{session.session_id}",
     )
 
