@@ -49,7 +49,7 @@ class PlainHandler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:  
+    def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,9 +32,11 @@ class Served:
 @contextmanager
 def program(*arguments: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run one of `local_programs`; ended at the latest when the block ends."""
+    env = env or {"PATH": os.defpath}
+    path = os.pathsep.join([env.get("PYTHONPATH", ""), str(ROOT)]).strip(os.pathsep)
     process = subprocess.Popen(
         [sys.executable, str(PROGRAMS), *arguments],
-        env={**(env or {"PATH": "/usr/bin:/bin"}), "PYTHONPATH": _path(env)},
+        env={**env, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -41,20 +44,34 @@ def program(*arguments: str, env: dict[str, str] | None = None) -> Iterator[subp
     try:
         yield process
     finally:
+        assert process.stdin is not None
         process.stdin.close()
         process.terminate()
         process.wait()
 
 
-def _path(env: dict[str, str] | None) -> str:
-    return ":".join([*filter(None, [(env or {}).get("PYTHONPATH")]), str(ROOT)])
+def hear(process: subprocess.Popen[str]) -> Any:
+    """The next line that a program says."""
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def tell(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{text}\n")
+    process.stdin.flush()
 
 
 @contextmanager
 def local_kaggle(folder: Path, **settings: Any) -> Iterator[Served]:
     with program("serve", str(folder / "state"), json.dumps(settings)) as process:
-        said = json.loads(process.stdout.readline())
-        yield Served(said["url"], said["token"], process.pid)
+        yield Served(pid=process.pid, **hear(process))
+
+
+@contextmanager
+def plain_server(folder: Path) -> Iterator[str]:
+    with program("plain", str(folder)) as process:
+        yield str(hear(process)["url"])
 
 
 def client_env(server: Served, home: Path) -> dict[str, str]:

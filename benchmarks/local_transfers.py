@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import psutil
 import requests
 from local_programs import CHUNK_BYTES
-from local_servers import Served, client_env, local_kaggle, program
+from local_servers import Served, client_env, hear, local_kaggle, plain_server, program
 
 SAMPLE_SECONDS = 0.02
 SCRIPT = """
@@ -38,9 +36,10 @@ class Transfer:
     plain_speeds: list[float]
     resident_bytes: int
     worst_call_seconds: float
+    is_one_file: bool
 
     @property
-    def ratio(self) -> float:
+    def share(self) -> float:
         return statistics.median(self.speeds) / statistics.median(self.plain_speeds)
 
 
@@ -73,7 +72,9 @@ class Watch:
         with requests.Session() as session:
             while not self._done.wait(SAMPLE_SECONDS):
                 begun = time.monotonic()
-                call(self._server, "kernels.KernelsApiService/GetAcceleratorQuotaStatistics", session)
+                call(
+                    self._server, "kernels.KernelsApiService/GetAcceleratorQuotaStatistics", session
+                )
                 self.worst_call_seconds = max(self.worst_call_seconds, time.monotonic() - begun)
 
 
@@ -95,7 +96,11 @@ def transfers(folder: Path, megabytes: int, rounds: int) -> Iterator[Transfer]:
         for _ in range(megabytes):
             file.write(os.urandom(CHUNK_BYTES))
     (folder / "static").mkdir()
-    quick = {"queue_seconds": 0.0, "dataset_visible_seconds": 0.0, "dataset_processing_seconds": 0.0}
+    quick = {
+        "queue_seconds": 0.0,
+        "dataset_visible_seconds": 0.0,
+        "dataset_processing_seconds": 0.0,
+    }
     shutil.copy(source, folder / "static")
     with plain_server(folder / "static") as plain, local_kaggle(folder, **quick) as server:
         place = Place(folder, source, plain, server, rounds)
@@ -104,23 +109,19 @@ def transfers(folder: Path, megabytes: int, rounds: int) -> Iterator[Transfer]:
         place.publish()
         output = place.run_kernel(megabytes)
         yield place.compare("kernel output, by requests", "get", "requests", lambda: output)
-        yield place.compare("kernel output, by the official client", "get", "official", lambda: output)
+        yield place.compare(
+            "kernel output, by the official client", "get", "official", lambda: output
+        )
         yield place.compare("dataset file, by requests", "get", "requests", place.dataset_url)
-        yield place.compare("dataset as a zip, made first", "get", "requests", place.bundle_url)
-
-
-@contextmanager
-def plain_server(folder: Path) -> Iterator[str]:
-    with program("plain", str(folder)) as process:
-        yield str(json.loads(process.stdout.readline())["url"])
+        yield place.compare(
+            "dataset as a zip that is made first", "get", "requests", place.bundle_url
+        )
 
 
 class Place:
     """Where the transfers happen: both servers, the file, the client's environment."""
 
-    def __init__(
-        self, folder: Path, source: Path, plain: str, server: Served, rounds: int
-    ) -> None:
+    def __init__(self, folder: Path, source: Path, plain: str, server: Served, rounds: int) -> None:
         self._folder = folder
         self._source = source
         self._plain = plain
@@ -138,7 +139,9 @@ class Place:
             plain.append(self._speed(verb, client, f"{self._plain}/{name}"))
             with watch:
                 ours.append(self._speed(verb, client, url()))
-        return Transfer(title, ours, plain, watch.resident_bytes, watch.worst_call_seconds)
+        return Transfer(
+            title, ours, plain, watch.resident_bytes, watch.worst_call_seconds, "zip" not in title
+        )
 
     def _speed(self, verb: str, client: str, url: str) -> float:
         target = self._folder / "received"
@@ -146,7 +149,7 @@ class Place:
         os.sync()  # so that nobody pays for writing what another left in memory
         ends = [str(self._source), url] if verb == "put" else [url, str(target)]
         with program(verb, *ends, client, env=self._env) as process:
-            said = json.loads(process.stdout.readline())
+            said = hear(process)
         assert said["bytes"] >= self._source.stat().st_size, said
         return float(said["bytes"] / said["seconds"])
 
@@ -193,7 +196,9 @@ class Place:
         )
         kernel = {"userName": "local", "kernelSlug": "bench-run"}
         for _ in range(600):
-            status = call(self._server, "kernels.KernelsApiService/GetKernelSessionStatus", **kernel)
+            status = call(
+                self._server, "kernels.KernelsApiService/GetKernelSessionStatus", **kernel
+            )
             if status.get("status") == "COMPLETE":
                 break
             time.sleep(0.1)
