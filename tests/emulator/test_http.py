@@ -2,8 +2,10 @@ import base64
 import io
 import json
 import os
+import socket
 import stat
 import zipfile
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -241,6 +243,20 @@ def test_an_upload_resumes_where_it_was_cut(call):
         fileName="a.bin",
     )
     assert downloaded.content == content
+
+
+def test_what_came_before_the_connection_broke_is_kept(call, wait_until):
+    url = call.start_upload("a.bin", 100_000)["createUrl"]
+    parts = urlsplit(url)
+    head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        connection.sendall(head.encode() + bytes(70_000))
+
+    def received():
+        asked = requests.put(url, headers={"Content-Range": "bytes */100000"}, timeout=30)
+        return asked.headers.get("Range")
+
+    assert wait_until(received) == "bytes=0-69999"
 
 
 def test_unfitting_uploads_are_refused(local, call):
