@@ -1,7 +1,6 @@
-"""Speed and scale of local Kaggle: `make bench-local`, about two minutes on an idle machine,
-and 12 GB of disk meanwhile.
+"""Speed and scale of local Kaggle: `make bench-local`.
 
-Calls through the rules in process, calls over HTTP by the official SDK, big files beside a plain
+About three minutes on an idle machine, and 12 GB of its disk meanwhile. Calls through the rules in process, calls over HTTP by the official SDK, big files beside a plain
 static HTTP server that the same client programs use in the same run. On two cores. Exits with 1
 if a target is missed.
 """
