@@ -1,8 +1,8 @@
 """Speed and scale of local Kaggle: `make bench-local`.
 
-About three minutes on an idle machine, and 12 GB of its disk meanwhile. Calls through the rules in process, calls over HTTP by the official SDK, big files beside a plain
-static HTTP server that the same client programs use in the same run. On two cores. Exits with 1
-if a target is missed.
+Calls through the rules in process, calls over HTTP by the official SDK, big files beside a plain
+static HTTP server that the same client programs use in the same run. On two cores; about three
+minutes on an idle machine, and 12 GB of its disk meanwhile. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
