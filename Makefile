@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLIENTS := $(patsubst tests/clients/%.txt,$(VENV)/clients/%,$(wildcard tests/clients/*.txt))
 
 .PHONY: demo test prove bench bench-local figures docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/kchain run --sessions 3 --dry-run
 
-test: $(STAMP)
+test: $(STAMP) $(CLIENTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -18,7 +19,7 @@ test: $(STAMP)
 
 # The long counts: everything that takes minutes to hours and proves more than a test run can.
 # Rewrites the table in docs/proven.md.
-prove: $(STAMP)
+prove: $(STAMP) $(CLIENTS)
 	$(BIN)/pytest -m prove --timeout 3600
 
 # The training kernel beside other ways to write it, on an idle machine; rewrites docs/benchmarks.md.
@@ -52,6 +53,12 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $(STAMP)
+
+# Other versions of the official client, each in a folder of its own, for the tests.
+$(VENV)/clients/%: tests/clients/%.txt | $(STAMP)
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $<
+	touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

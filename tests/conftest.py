@@ -2,14 +2,21 @@
 
 import ipaddress
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from orchestrator.emulator.client_env import REDIRECT
 
 ROOT = Path(__file__).parent.parent
+CLIENTS = ROOT / ".venv" / "clients"
 
 
 def _refuse_other_hosts(event, args):
@@ -58,6 +65,36 @@ def proven():
     table = {**old, **{what: f"{result} | {when}" for what, result in rows.items()}}
     lines = [f"| {what} | {rest} |\n" for what, rest in table.items()]
     PROVEN.write_text(head + rule + "".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def client_versions():
+    """For each version of the official client, what its process needs in its environment.
+
+    The additions may be laid over any environment: a bare client's, redirected or not, and
+    kchain's own.
+    """
+    lists = sorted((ROOT / "tests" / "clients").glob("*.txt"))
+    paths = {metadata.version("kaggle"): [REDIRECT, ROOT]}
+    for requirements in lists:
+        version = requirements.stem.removeprefix("kaggle-")
+        paths[version] = [_installed_client(requirements), REDIRECT, ROOT]
+    return {
+        version: {"PYTHONPATH": os.pathsep.join(map(str, path))} for version, path in paths.items()
+    }
+
+
+def _installed_client(requirements):
+    """Return the folder of a client that `make` installed; install it here if it did not."""
+    folder = CLIENTS / requirements.stem
+    CLIENTS.mkdir(parents=True, exist_ok=True)
+    with FileLock(CLIENTS / f"{requirements.stem}.lock"):
+        if not folder.is_dir():
+            partial = tempfile.mkdtemp(dir=CLIENTS)
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+            subprocess.run([*command, "--target", partial, "-r", requirements], check=True)
+            shutil.move(partial, folder)
+    return folder
 
 
 @pytest.fixture
