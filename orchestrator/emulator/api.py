@@ -4,16 +4,17 @@
 puts it into the answer's own fields; every other refusal leaves as an exception.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.responses import RedirectResponse, Response
 
 from orchestrator.emulator import forms, wire
 from orchestrator.emulator.accounts import USER_ID
 from orchestrator.emulator.forms import Body
+from orchestrator.emulator.listing import select_datasets, select_kernels
 from orchestrator.emulator.logs import session_log
 from orchestrator.emulator.platform import Platform
-from orchestrator.emulator.records import File, Kernel, Refusal, Session, Twist
+from orchestrator.emulator.records import File, Kernel, Refusal, Session, Twist, denied
 from orchestrator.emulator.wire import Json
 
 Handler = Callable[[Platform, Body], Json | Response]
@@ -39,18 +40,26 @@ def get_kernel(platform: Platform, body: Body) -> Json:
     return wire.kernel(ask(world.kernel, owner=owner, slug=slug), version)
 
 
-def list_kernels(platform: Platform, body: Body) -> Json:
-    def is_wanted(kernel: Kernel) -> bool:
-        push = kernel.latest.push
-        return (
-            body.text("user") in ("", kernel.owner)
-            and body.text("search").lower() in f"{kernel.slug} {kernel.title}".lower()
-            and body.text("language", "all") in ("all", push.language)
-            and body.text("kernelType", "all") in ("all", push.kernel_type)
-        )
+def delete_kernel(platform: Platform, body: Body) -> Json:
+    owner, slug = body.text("userName"), body.text("kernelSlug")
+    platform.ledger.do(platform.ledger.world.delete_kernel, owner=owner, slug=slug)
+    return {}
 
-    kernels = platform.ledger.ask(platform.ledger.world.kernels)
-    page, token = forms.page_of([kernel for kernel in kernels if is_wanted(kernel)], body)
+
+def cancel_kernel_session(platform: Platform, body: Body) -> Json:
+    session_id = body.number("kernelSessionId")
+    platform.ledger.ask(platform.ledger.world.cancel_session, session_id=session_id)
+    return {}
+
+
+def list_kernels(platform: Platform, body: Body) -> Json:
+    ask, world = platform.ledger.ask, platform.ledger.world
+
+    def outputs_of(kernel: Kernel) -> Sequence[File]:
+        session_id = kernel.latest.session_id
+        return ask(world.session_by_id, session_id=session_id).outputs if session_id else ()
+
+    page, token = forms.page_of(select_kernels(ask(world.kernels), body, outputs_of), body)
     rows = [wire.kernel_metadata(kernel, kernel.latest) for kernel in page]
     return wire.without_defaults(kernels=rows, nextPageToken=token)
 
@@ -112,22 +121,16 @@ def create_dataset(platform: Platform, body: Body, twist: Twist | None) -> Json:
 
 
 def create_dataset_version(platform: Platform, body: Body, twist: Twist | None) -> Json:
-    inner = body.nested("body")
-    try:
-        dataset = platform.ledger.do(
-            platform.ledger.world.create_dataset_version,
-            owner=body.text("ownerSlug"),
-            slug=body.text("datasetSlug"),
-            notes=inner.text("versionNotes"),
-            files=forms.parse_new_files(inner),
-            delete_old_versions=inner.flag("deleteOldVersions"),
-            twist=twist,
-        )
-    except Refusal as refusal:
-        if refusal.status != 200:
-            raise
-        return wire.dataset_refused(refusal.message)
-    return wire.dataset_made(dataset)
+    owner, slug = _dataset_name(body)
+    return _create_version(platform, owner, slug, body.nested("body"), twist)
+
+
+def create_dataset_version_by_id(platform: Platform, body: Body, twist: Twist | None) -> Json:
+    for dataset in platform.ledger.ask(platform.ledger.world.datasets):
+        if dataset.dataset_id == body.number("id"):
+            draft = dataset.draft
+            return _create_version(platform, draft.owner, draft.slug, body.nested("body"), twist)
+    raise denied("datasets.update")
 
 
 def get_dataset(platform: Platform, body: Body) -> Json:
@@ -151,14 +154,29 @@ def get_dataset_metadata(platform: Platform, body: Body) -> Json:
     )
 
 
+def update_dataset_metadata(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    draft = platform.ledger.ask(platform.ledger.world.dataset, owner=owner, slug=slug).draft
+    try:
+        platform.ledger.do(
+            platform.ledger.world.update_dataset, draft=forms.parse_settings(body, draft)
+        )
+    except Refusal as refusal:
+        if refusal.status != 200:
+            raise
+        return {"errors": [refusal.message]}
+    return {}
+
+
+def delete_dataset(platform: Platform, body: Body) -> Json:
+    owner, slug = _dataset_name(body)
+    platform.ledger.do(platform.ledger.world.delete_dataset, owner=owner, slug=slug)
+    return {}
+
+
 def list_datasets(platform: Platform, body: Body) -> Json:
-    wanted = [
-        dataset
-        for dataset in platform.ledger.ask(platform.ledger.world.datasets)
-        if body.text("user") in ("", dataset.draft.owner)
-        and body.text("search").lower() in f"{dataset.draft.slug} {dataset.draft.title}".lower()
-    ]
-    page, token = forms.page_of(wanted, body)
+    datasets = platform.ledger.ask(platform.ledger.world.datasets)
+    page, token = forms.page_of(select_datasets(datasets, body), body)
     rows = [wire.dataset(dataset) for dataset in page]
     return wire.without_defaults(datasets=rows, nextPageToken=token)
 
@@ -209,16 +227,21 @@ MUTATIONS: Mapping[str, Mutation] = {
     "kernels.KernelsApiService/SaveKernel": save_kernel,
     "datasets.DatasetApiService/CreateDataset": create_dataset,
     "datasets.DatasetApiService/CreateDatasetVersion": create_dataset_version,
+    "datasets.DatasetApiService/CreateDatasetVersionById": create_dataset_version_by_id,
 }
 METHODS: Mapping[str, Handler] = {
     "kernels.KernelsApiService/GetKernel": get_kernel,
     "kernels.KernelsApiService/ListKernels": list_kernels,
+    "kernels.KernelsApiService/DeleteKernel": delete_kernel,
+    "kernels.KernelsApiService/CancelKernelSession": cancel_kernel_session,
     "kernels.KernelsApiService/ListKernelFiles": list_kernel_files,
     "kernels.KernelsApiService/GetKernelSessionStatus": get_kernel_session_status,
     "kernels.KernelsApiService/ListKernelSessionOutput": list_kernel_session_output,
     "kernels.KernelsApiService/DownloadKernelOutput": download_kernel_output,
     "kernels.KernelsApiService/GetKernelSessionLogsStream": get_kernel_session_logs_stream,
     "kernels.KernelsApiService/GetAcceleratorQuotaStatistics": get_accelerator_quota_statistics,
+    "datasets.DatasetApiService/UpdateDatasetMetadata": update_dataset_metadata,
+    "datasets.DatasetApiService/DeleteDataset": delete_dataset,
     "datasets.DatasetApiService/GetDataset": get_dataset,
     "datasets.DatasetApiService/GetDatasetStatus": get_dataset_status,
     "datasets.DatasetApiService/GetDatasetMetadata": get_dataset_metadata,
@@ -228,6 +251,26 @@ METHODS: Mapping[str, Handler] = {
     "blobs.BlobApiService/StartBlobUpload": start_blob_upload,
     "security.OAuthService/IntrospectToken": introspect_token,
 }
+
+
+def _create_version(
+    platform: Platform, owner: str, slug: str, body: Body, twist: Twist | None
+) -> Json:
+    try:
+        published = platform.ledger.do(
+            platform.ledger.world.create_dataset_version,
+            owner=owner,
+            slug=slug,
+            notes=body.text("versionNotes"),
+            files=forms.parse_new_files(body),
+            delete_old_versions=body.flag("deleteOldVersions"),
+            twist=twist,
+        )
+    except Refusal as refusal:
+        if refusal.status != 200:
+            raise
+        return wire.dataset_refused(refusal.message)
+    return wire.dataset_made(published)
 
 
 def _session(platform: Platform, body: Body) -> Session:

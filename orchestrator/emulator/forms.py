@@ -4,6 +4,7 @@ A field of the wrong type is a refusal; an absent one has its default, which the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.emulator.records import Draft, NewFile, Push, Refusal
@@ -64,7 +65,7 @@ def page_of(items: Sequence[Any], body: Body) -> tuple[Sequence[Any], str]:
     token = body.text("pageToken")
     if token and not token.isdigit():
         raise Refusal(400, "Invalid page token")
-    start = int(token) if token else 0
+    start = int(token) if token else (max(body.number("page"), 1) - 1) * size
     following = start + size
     return items[start:following], str(following) if following < len(items) else ""
 
@@ -105,6 +106,21 @@ def parse_draft(body: Body) -> Draft:
         subtitle=body.text("subtitle"),
         description=body.text("description"),
         keywords=body.texts("categoryIds"),
+    )
+
+
+def parse_settings(body: Body, draft: Draft) -> Draft:
+    """A dataset's draft with what UpdateDatasetMetadata says; what it leaves out is emptied."""
+    settings = body.nested("settings")
+    licenses = [Body(item).text("name") for item in settings.items("licenses")]
+    return replace(
+        draft,
+        title=settings.text("title") or draft.title,
+        subtitle=settings.text("subtitle"),
+        description=settings.text("description"),
+        is_private=settings.flag("isPrivate"),  # the client leaves it out for a public one
+        license_name=licenses[0] if licenses else draft.license_name,
+        keywords=settings.texts("keywords"),
     )
 
 

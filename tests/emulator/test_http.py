@@ -334,7 +334,7 @@ def test_lists_show_what_there_is(call):
 
     kernels = call.kernels("ListKernels", user="local")["kernels"]
     found = call.kernels("ListKernels", search="other")["kernels"]
-    datasets = call.datasets("ListDatasets")["datasets"]
+    datasets = call.datasets("ListDatasets", group="DATASET_SELECTION_GROUP_MY")["datasets"]
 
     assert [kernel["ref"] for kernel in kernels] == ["local/other-loop", "local/train-loop"]
     assert [kernel["ref"] for kernel in found] == ["local/other-loop"]
