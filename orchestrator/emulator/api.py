@@ -1,6 +1,6 @@
 """Kaggle's API methods: each reads a request, asks or tells the world, and formats an answer.
 
-`METHODS` lists what is imitated. A refusal with status 200 is formatted here, because Kaggle
+`IMITATED` names what is imitated. A refusal with status 200 is formatted here, because Kaggle
 puts it into the answer's own fields; every other refusal leaves as an exception.
 """
 
@@ -251,6 +251,7 @@ METHODS: Mapping[str, Handler] = {
     "blobs.BlobApiService/StartBlobUpload": start_blob_upload,
     "security.OAuthService/IntrospectToken": introspect_token,
 }
+IMITATED = frozenset(METHODS) | frozenset(MUTATIONS)
 
 
 def _create_version(

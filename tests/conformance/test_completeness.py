@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from orchestrator.emulator.api import METHODS
+from orchestrator.emulator.api import IMITATED
 
 HERE = Path(__file__).parent
 WALK = """
@@ -116,11 +116,11 @@ def endpoints():
 
 def test_every_imitated_endpoint_is_one_of_kaggles(endpoints):
     assert len(endpoints) > 100
-    assert set(METHODS) <= endpoints
+    assert endpoints >= IMITATED
 
 
 def test_every_other_endpoint_answers_501_with_its_name(server, endpoints):
-    others = sorted(endpoints - set(METHODS))
+    others = sorted(endpoints - IMITATED)
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {server.token}"
         for index, endpoint in enumerate(others):

@@ -5,14 +5,14 @@ from math import sqrt
 import pytest
 import requests
 
-from orchestrator.emulator.api import METHODS, MUTATIONS
+from orchestrator.emulator.api import IMITATED
 from orchestrator.emulator.catalogue import CATALOGUE
 from orchestrator.emulator.chaos import Chaos, candidates
 from orchestrator.emulator.faults import SESSION_END, SESSION_START, Wire
 from orchestrator.emulator.server import LocalKaggle
 
 COUNTED = [
-    *(name.rpartition(".")[2] for name in {**METHODS, **MUTATIONS}),
+    *(name.rpartition(".")[2] for name in IMITATED),
     *("/kf/", "/kaggle-data-sets/", "/upload/", SESSION_START, SESSION_END),
 ]
 READS = ("ListKernels", "GetAcceleratorQuotaStatistics", "GetKernel")
