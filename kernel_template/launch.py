@@ -20,7 +20,15 @@ from pathlib import Path
 
 from parameters import Parameters, parse_parameters, read_parameters
 from search import find_promised
-from session import Ending, Paths, Refusal, Session, find_paths, session_started_at
+from session import (
+    Ending,
+    Paths,
+    Refusal,
+    Session,
+    find_paths,
+    pretended_gpus,
+    session_started_at,
+)
 
 CODE_DIR = Path(__file__).resolve().parent
 PROBE_SECONDS = 120.0  # a broken driver hangs rather than fails
@@ -92,6 +100,16 @@ def check_accelerator(expected: dict) -> list[str]:
     """Names of the GPUs; refused if expected ones are missing, others, or cannot compute."""
     if expected["kind"] == "none":
         return []
+    names = pretended_gpus()
+    if names is None:
+        names = probe_gpus()
+    print(f"GPUs: {', '.join(names) or 'none'}")
+    refuse_other_gpus(expected, names)
+    return names
+
+
+def probe_gpus() -> list[str]:
+    """Names of the GPUs that compute; refused if one cannot."""
     command = [sys.executable, "-c", PROBE]
     try:
         probe = subprocess.run(
@@ -102,10 +120,7 @@ def check_accelerator(expected: dict) -> list[str]:
         raise Refusal("accelerator_mismatch", detail) from error
     if probe.returncode != 0:
         raise Refusal("accelerator_mismatch", f"a GPU cannot compute: {last_line(probe.stderr)}")
-    names = json.loads(last_line(probe.stdout))
-    print(f"GPUs: {', '.join(names) or 'none'}")
-    refuse_other_gpus(expected, names)
-    return names
+    return json.loads(last_line(probe.stdout))
 
 
 def refuse_other_gpus(expected: dict, names: list[str]) -> None:
@@ -143,7 +158,7 @@ def make_environment(parameters: Parameters, started_at: float, data_dir: str) -
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # thousands of lines in Kaggle's log
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    if parameters.accelerator["kind"] == "none":
+    if parameters.accelerator["kind"] == "none" or pretended_gpus() is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment
 

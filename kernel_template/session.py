@@ -65,6 +65,18 @@ def find_paths() -> Paths:
     return paths
 
 
+def pretended_gpus() -> list[str] | None:
+    """Names of the GPUs to act as if they were here, while the CPU computes; None: do not pretend.
+
+    KCHAIN_PRETEND_GPUS is `2 x Tesla T4` or `none`; a rehearsal sets it, Kaggle does not.
+    """
+    told = os.environ.get("KCHAIN_PRETEND_GPUS")
+    if told is None:
+        return None
+    count, _, name = told.partition(" x ")
+    return [name] * int(count) if name else []
+
+
 def find_files(folder: Path) -> Iterator[Path]:
     """All files below a folder, in order: Kaggle's mount layout differs between sessions."""
     for name, folders, files in os.walk(folder, followlinks=True):

@@ -45,6 +45,7 @@ from session import (
     Refusal,
     Session,
     find_paths,
+    pretended_gpus,
     session_started_at,
     write_atomically,
 )
@@ -60,7 +61,7 @@ def train(session: Session, parameters: Parameters) -> Ending:
     paths = session.paths
 
     # ---- configuration: what was decided is printed, one line each
-    cuda = parameters.accelerator["kind"] == "gpu"
+    cuda = parameters.accelerator["kind"] == "gpu" and pretended_gpus() is None
     rank, processes = join_processes(cuda=cuda)
     device = torch.device("cuda", rank) if cuda else torch.device("cpu")
     precision = choose_precision(s.precision, cuda=cuda)

@@ -239,15 +239,16 @@ def _chosen(
 
 
 def _for_local(project: Project) -> Project:
-    """Return the same project with local Kaggle's pace and this machine's accelerators: none."""
-    if project.settings.kernel.accelerator not in {"auto", "none"}:
-        raise ConfigError(
-            f"local Kaggle has no {project.settings.kernel.accelerator}: set"
-            " KCHAIN_KERNEL_ACCELERATOR=none to run this chain on it"
-        )
+    """Return the same project with local Kaggle's pace, on the CPU unless it names a GPU.
+
+    Local Kaggle pretends to have GPUs and meters them, but the CPU does the training.
+    """
+    kernel = project.settings.kernel
+    if kernel.accelerator == "auto":
+        kernel = kernel.model_copy(update={"accelerator": "none"})
     changes = {
         "timing": project.settings.timing.model_copy(update=LOCAL_TIMING),
-        "kernel": project.settings.kernel.model_copy(update={"accelerator": "none"}),
+        "kernel": kernel,
     }
     settings = project.settings.model_copy(update=changes)
     return Project(settings, project.folder, project.file)

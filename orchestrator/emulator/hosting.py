@@ -19,9 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orchestrator
+from orchestrator.emulator import own_files
 from orchestrator.emulator.blobs import Blobs
+from orchestrator.emulator.limits import oldest_that_fit
+from orchestrator.emulator.logfile import LogFollower
+from orchestrator.emulator.processes import kill_marked
 from orchestrator.emulator.records import Ending, File, KernelVersion, Session
-from orchestrator.emulator.runner import Result, Spec
+from orchestrator.emulator.spec import Spec, read_result, read_spec, write_spec
 
 _READ_ONLY = stat.S_IRUSR | stat.S_IXUSR
 _PACKAGE_ROOT = Path(orchestrator.__path__[0]).parent
@@ -66,9 +70,10 @@ class Host:
             language=version.push.language,
             limit_seconds=session.limit_seconds,
             started_at=time.time(),
+            **asdict(session.machine),
         )
         (folder / "src" / spec.source).write_text(version.push.source, encoding="utf-8")
-        (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
+        write_spec(folder, spec)
         self._mount(session, folder / "input")
         self._spawn(folder)
 
@@ -84,8 +89,16 @@ class Host:
             for file in mount.files:
                 self._blobs.lend(file.key, inputs / mount.path / file.name)
             (inputs / mount.path).mkdir(parents=True, exist_ok=True)
+            if mount.session_id is not None:
+                self._lend_own_files(mount.session_id, inputs / mount.path)
         for path, _, _ in os.walk(inputs):
             os.chmod(path, _READ_ONLY)
+
+    def _lend_own_files(self, session_id: int, folder: Path) -> None:
+        for name in own_files.NAMES:
+            key = f"own-{session_id}-{name}"
+            if self._blobs.path(key).exists() and not (folder / name).exists():
+                self._blobs.lend(key, folder / name)
 
     def _spawn(self, folder: Path) -> None:
         with (folder / "alive").open("w") as lock, (folder / "supervisor.log").open("w") as log:
@@ -124,16 +137,28 @@ class Host:
     def collect(self, session_id: int) -> Report:
         """Store the outputs and the log of a session that has ended; safe to call again."""
         folder = self.folder(session_id)
-        result_path = folder / "result.json"
-        if not result_path.exists():
+        result = read_result(folder)
+        if result is None:
+            kill_marked(f"KCHAIN_WORKING_DIR={folder / 'working'}")
             return Report(Ending.VANISHED, (), self._store_log(session_id), time.time())
-        result = Result(**json.loads(result_path.read_text(encoding="utf-8")))
+        spec = read_spec(folder)
         files = []
-        for index, (name, path) in enumerate(_outputs(folder)):
+        for index, (name, path) in enumerate(_outputs(folder, spec.output_limit_bytes)):
             key = f"output-{session_id}-{index:05d}"
             files.append(File(name, key, self._blobs.adopt(path, key)))
         ending = Ending(result.ending)
-        return Report(ending, tuple(files), self._store_log(session_id), result.ended_at)
+        log_key = self._store_log(session_id)
+        if ending is Ending.COMPLETE:
+            self._store_own_files(spec, log_key)
+        return Report(ending, tuple(files), log_key, result.ended_at)
+
+    def _store_own_files(self, spec: Spec, log_key: str) -> None:
+        folder = self.folder(spec.session_id)
+        source = (folder / "src" / spec.source).read_text(encoding="utf-8")
+        (folder / "own").mkdir(exist_ok=True)
+        for name, text in own_files.own_files(spec.kernel_type, source, self._blobs.text(log_key)):
+            (folder / "own" / name).write_text(text, encoding="utf-8")
+            self._blobs.adopt(folder / "own" / name, f"own-{spec.session_id}-{name}")
 
     def discard(self, session_id: int) -> None:
         discard(self.folder(session_id))
@@ -149,7 +174,7 @@ class Host:
             else:
                 self.discard(session_id)
 
-    def log_lines(self, session_id: int) -> "LogFollower":
+    def log_lines(self, session_id: int) -> LogFollower:
         return LogFollower(self.folder(session_id) / "log.jsonl")
 
     def _store_log(self, session_id: int) -> str:
@@ -166,25 +191,6 @@ class Host:
         return key
 
 
-class LogFollower:
-    """Reads a growing log, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def new_lines(self) -> Iterator[str]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as log:
-            log.seek(self._offset)
-            for line in log:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                yield line.decode("utf-8").rstrip("\n")
-
-
 def discard(folder: Path) -> None:
     """Remove a session's folder, read-only inputs and all."""
     if not folder.exists():
@@ -194,13 +200,13 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _outputs(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every regular file the session left, by its name among the outputs."""
+def _outputs(folder: Path, limit_bytes: int | None) -> Iterator[tuple[str, Path]]:
+    """Every regular file the session left and that is kept, by its name among the outputs."""
     executed = folder / "src" / "__notebook__.ipynb"
     if executed.exists():
         yield executed.name, executed
     working = folder / "working"
-    for path in sorted(working.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(working).as_posix()
-            yield name.encode("utf-8", "replace").decode("utf-8"), path
+    found = [path for path in working.rglob("*") if path.is_file() and not path.is_symlink()]
+    for path in sorted(found if limit_bytes is None else oldest_that_fit(found, limit_bytes)):
+        name = path.relative_to(working).as_posix()
+        yield name.encode("utf-8", "replace").decode("utf-8"), path

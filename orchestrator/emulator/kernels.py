@@ -17,6 +17,7 @@ from orchestrator.emulator.records import (
     File,
     Kernel,
     KernelVersion,
+    Machine,
     Mount,
     Push,
     Pushed,
@@ -279,6 +280,7 @@ class Kernels:
         accelerator: Accelerator,
         limit_seconds: float,
         layout: Layout,
+        machine: Machine,
         mounts: tuple[Mount, ...],
     ) -> Session:
         assert session.status is SessionStatus.QUEUED, f"session {session} has started already"
@@ -289,6 +291,7 @@ class Kernels:
             started_at=now,
             limit_seconds=limit_seconds,
             layout=layout,
+            machine=machine,
             mounts=mounts,
         )
         self.meter.start(accelerator)

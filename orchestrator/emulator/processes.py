@@ -1,4 +1,4 @@
-"""Find and kill everything that a process has started, wherever it moved to.
+"""Find, weigh and kill everything that a process has started, wherever it moved to.
 
 A kernel may start children in sessions and process groups of their own (a notebook's
 interpreter always does), so killing one group is not enough. Standard library only.
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -34,15 +34,95 @@ def _control(option: int, value: int) -> None:
 
 
 def kill_descendants(patience_seconds: float = 10.0) -> None:
-    """SIGKILL every descendant of this process until none is left alive."""
+    """SIGKILL every descendant of this process until none is left.
+
+    Whether one is left is asked of the kernel: a list can miss a process that forks all the time.
+    """
     deadline = time.monotonic() + patience_seconds
-    while time.monotonic() < deadline:
-        alive = list(_living_descendants(os.getpid()))
-        if not alive:
-            return
-        for pid in alive:
+    while _has_children() and time.monotonic() < deadline:
+        for pid in _living_descendants(os.getpid()):
             _kill(pid)
-        time.sleep(0.01)
+
+
+def _has_children() -> bool:
+    """Reap what is dead; whatever lives below us hangs on a child of ours, or is one."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def reap_orphans(but_not: int) -> None:
+    """Let adopted processes that have ended go, and leave one child's end to its owner."""
+    try:
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid == but_not:
+                return
+            os.waitpid(ended.si_pid, 0)
+    except ChildProcessError:
+        return
+
+
+def kill_marked(variable: str, patience_seconds: float = 10.0) -> None:
+    """SIGKILL every process that was started with `NAME=value` in its environment (Linux)."""
+    deadline = time.monotonic() + patience_seconds
+    while (marked := list(processes_marked(variable))) and time.monotonic() < deadline:
+        for pid in marked:
+            _kill(pid)
+
+
+def processes_marked(variable: str) -> Iterator[int]:
+    """Every living process of this user that was started with `NAME=value` (Linux)."""
+    mark = variable.encode()
+    for pid, _, is_alive in _processes():
+        if is_alive and mark in _read(pid, "environ").split(b"\0"):
+            yield pid
+
+
+def memory_bytes(root: int, enough: int) -> int:
+    """The memory that the descendants of `root` hold; up to `enough` an estimate from above will do.
+
+    The estimate is what is resident: it counts shared pages once for each process, and pages of
+    files, which the system may drop. Only when it is too high are pages counted one by one.
+    """
+    pids = list(_living_descendants(root))
+    if sys.platform != "linux":
+        return _resident_by_ps(pids)
+    estimate = sum(map(_resident_bytes, pids))
+    return estimate if estimate <= enough else sum(map(_own_bytes, pids))
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = _read(pid, "statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
+def _own_bytes(pid: int) -> int:
+    """Private and shared memory without pages of files; a shared page by its share."""
+    lines = _read(pid, "smaps_rollup").decode().splitlines()
+    fields = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+    counted = [fields[name] for name in ("Pss_Anon", "Pss_Shmem", "SwapPss") if name in fields]
+    return sum(int(kilobytes) * 1024 for kilobytes, _ in counted)
+
+
+def _resident_by_ps(pids: Iterable[int]) -> int:
+    listing = subprocess.run(
+        ["/bin/ps", "-o", "rss=", "-p", ",".join(map(str, pids))],
+        check=False,  # it fails if none of them is left
+        capture_output=True,
+        text=True,
+    )
+    return sum(int(kilobytes) * 1024 for kilobytes in listing.stdout.split())
+
+
+def _read(pid: int, name: str) -> bytes:
+    """A file about a process; nothing if that has ended or is another user's."""
+    try:
+        return Path("/proc", str(pid), name).read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
 
 
 def _kill(pid: int) -> None:
@@ -68,13 +148,9 @@ def _processes() -> Iterator[tuple[int, int, bool]]:
         yield from _processes_by_ps()
         return
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                text = Path("/proc", entry, "stat").read_text(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            state, parent = text.rpartition(")")[2].split()[:2]  # the name may contain ")"
-            yield int(entry), int(parent), state not in "ZX"
+        if entry.isdigit() and (text := _read(int(entry), "stat")):
+            state, parent = text.rpartition(b")")[2].split()[:2]  # the name may contain ")"
+            yield int(entry), int(parent), state not in b"ZX"
 
 
 def _processes_by_ps() -> Iterator[tuple[int, int, bool]]:

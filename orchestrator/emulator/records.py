@@ -210,6 +210,17 @@ class Mount:
     source: str
     version: int
     files: tuple[File, ...]
+    session_id: int | None = None  # the session whose output this is; None for a dataset
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a session runs on: the names of its GPUs (pretended), internet, limits."""
+
+    gpus: tuple[str, ...] = ()
+    has_internet: bool = False
+    memory_limit_bytes: int | None = None
+    output_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,7 @@ class Session:
     started_at: float | None = None
     limit_seconds: float = 0.0
     layout: Layout | None = None
+    machine: Machine = Machine()
     mounts: tuple[Mount, ...] = ()
     ended_at: float | None = None
     ending: Ending | None = None

@@ -12,10 +12,11 @@ Kaggle's sessions outlive a laptop. Everything about it is in its folder:
     supervisor.pid
     result.json   how it ended, written in one piece; without it the session vanished
 
-At the time limit everything the kernel started is killed without a warning. Standard library
-only: this module must start fast and must not depend on the server.
+At a limit everything the kernel started is killed without a warning. Standard library only:
+this module must start fast and must not depend on the server.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -25,16 +26,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
-from orchestrator.emulator.processes import adopt_orphans, die_with_parent, kill_descendants
+from orchestrator.emulator.environment import kernel_environment
+from orchestrator.emulator.limits import LOOK_SECONDS, MEMORY, OUTPUT, Watch
+from orchestrator.emulator.logfile import LogWriter
+from orchestrator.emulator.processes import (
+    adopt_orphans,
+    die_with_parent,
+    kill_descendants,
+    reap_orphans,
+)
+from orchestrator.emulator.spec import Result, Spec, read_spec, write_result
 
 KILLED_EXIT_CODES = (-signal.SIGKILL, 128 + signal.SIGKILL)  # not by us: out of memory
 _CHUNK_BYTES = 64 * 1024
-_LINE_BYTES = 1024 * 1024  # output without a newline is logged in pieces of this size
+_DRAIN_SECONDS = 1.0
+TIME = "time"
+_ENDING_AT_LIMIT = {TIME: "timeout", MEMORY: "out_of_memory", OUTPUT: "exception"}
 _KERNEL_SPEC = {
     "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
     "display_name": "Python 3",
@@ -42,93 +52,8 @@ _KERNEL_SPEC = {
 }
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What the server asks for."""
-
-    session_id: int
-    source: str  # file name below src/
-    kernel_type: str
-    language: str
-    limit_seconds: float
-    started_at: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """How it ended; `ending` is one of records.Ending."""
-
-    ending: str
-    exit_code: int | None
-    ended_at: float
-
-
 class _Cancelled(Exception):
     """SIGTERM: the session is to end now."""
-
-
-class _Log:
-    """The session's log file, fed with raw bytes of each stream."""
-
-    def __init__(self, file: IO[str], started_at: float) -> None:
-        self._file = file
-        self._started_at = started_at
-        self._rest: dict[str, bytes] = {}
-
-    def feed(self, stream_name: str, data: bytes) -> None:
-        *lines, rest = (self._rest.pop(stream_name, b"") + data).split(b"\n")
-        for line in lines:
-            self._write(stream_name, line + b"\n")
-        if len(rest) >= _LINE_BYTES:
-            self._write(stream_name, rest)
-            rest = b""
-        self._rest[stream_name] = rest
-
-    def finish(self) -> None:
-        for stream_name, rest in self._rest.items():
-            if rest:
-                self._write(stream_name, rest)
-        self._rest.clear()
-
-    def _write(self, stream_name: str, data: bytes) -> None:
-        entry = {
-            "stream_name": stream_name,
-            "time": round(time.time() - self._started_at, 6),
-            "data": data.decode("utf-8", errors="replace"),
-        }
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-
-
-def kernel_environment(folder: Path, spec: Spec) -> dict[str, str]:
-    """Everything a kernel's process knows of its surroundings; nothing of ours leaks in."""
-    home = folder / "home"
-    return {
-        "PATH": os.pathsep.join(
-            [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
-        ),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUTF8": "1",
-        "HOME": str(home),
-        "TMPDIR": str(home / "tmp"),
-        "MPLBACKEND": "Agg",
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTER_PATH": str(home / "jupyter"),
-        "JUPYTER_CONFIG_DIR": str(home / "jupyter-config"),
-        "JUPYTER_DATA_DIR": str(home / "jupyter-data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "jupyter-runtime"),
-        "JUPYTER_PLATFORM_DIRS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
-        "KAGGLE_URL_BASE": "https://www.kaggle.com",
-        "KAGGLE_CONTAINER_NAME": f"kaggle_local-{spec.session_id}-webtier",
-        "KCHAIN_INPUT_DIR": str(folder / "input"),
-        "KCHAIN_WORKING_DIR": str(folder / "working"),
-        "KCHAIN_SESSION_STARTED_AT": str(spec.started_at),
-    }
 
 
 def kernel_command(folder: Path, spec: Spec) -> list[str]:
@@ -143,10 +68,10 @@ def kernel_command(folder: Path, spec: Spec) -> list[str]:
 
 def run(folder: Path) -> Result:
     """Run the session in `folder` to its end, whatever end that is."""
-    spec = Spec(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
+    spec = read_spec(folder)
     _prepare_home(folder)
     with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        log = _Log(file, spec.started_at)
+        log = LogWriter(file, spec.started_at)
         if spec.language != "python":
             log.feed("stderr", f"Local Kaggle runs Python only, not {spec.language}.\n".encode())
             return Result("exception", None, time.time())
@@ -166,9 +91,10 @@ def _prepare_home(folder: Path) -> None:
     (kernel / "kernel.json").write_text(json.dumps(_KERNEL_SPEC), encoding="utf-8")
 
 
-def _supervise(folder: Path, spec: Spec, log: _Log) -> tuple[str, int | None]:
+def _supervise(folder: Path, spec: Spec, log: LogWriter) -> tuple[str, int | None]:
     """Run the kernel with its output going to the log; returns (ending, exit code)."""
     deadline = time.monotonic() + spec.limit_seconds
+    watch = Watch(spec, folder / "working")
     kernel = subprocess.Popen(
         kernel_command(folder, spec),
         cwd=folder / "working",
@@ -179,46 +105,73 @@ def _supervise(folder: Path, spec: Spec, log: _Log) -> tuple[str, int | None]:
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509  (there are no threads here)
     )
-    in_time = _pump(kernel, log, deadline)
-    if not in_time:
-        kill_descendants()
-        _pump(kernel, log, time.monotonic() + 1.0)  # what was in the pipes
-        kernel.wait()
-        return "timeout", None
+    with _both_streams(kernel) as streams:
+        passed = _follow(kernel, streams, log, deadline, watch)
+        if passed:
+            kill_descendants()
+        _drain(streams, log)
+    passed = passed or watch.look_at_output()
+    if passed == OUTPUT:
+        log.feed("stderr", _full(spec).encode())
+    if passed:
+        return _ENDING_AT_LIMIT[passed], None
     exit_code = kernel.wait()
     if exit_code in KILLED_EXIT_CODES:
         return "out_of_memory", exit_code
     return ("complete" if exit_code == 0 else "exception"), exit_code
 
 
-def _pump(kernel: subprocess.Popen[bytes], log: _Log, deadline: float) -> bool:
-    """Copy both streams to the log until the kernel has ended; false if time ran out first.
+def _full(spec: Spec) -> str:
+    limit = f"{spec.output_limit_bytes:,} bytes"
+    return f"\nLocal Kaggle: the working folder holds more than {limit}; the session was ended.\n"
 
-    A child that outlives the kernel may keep the streams open, so the kernel's own end counts.
+
+def _follow(
+    kernel: subprocess.Popen[bytes],
+    streams: selectors.BaseSelector,
+    log: LogWriter,
+    deadline: float,
+    watch: Watch,
+) -> str | None:
+    """Copy both streams to the log until the kernel has ended; the limit it passed, if one.
+
+    A child that outlives the kernel may keep the streams open and go on writing, so it is the
+    kernel's own end that counts.
     """
-    with _both_streams(kernel) as streams:
-        while streams.get_map():
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return False
-            ready = streams.select(timeout=min(remaining, 0.2))
-            for key, _ in ready:
-                data = os.read(key.fd, _CHUNK_BYTES)
-                if data:
-                    log.feed(key.data, data)
-                else:
-                    streams.unregister(key.fileobj)
-            if not ready and kernel.poll() is not None:
-                return True
-    return _ends_by(kernel, deadline)
+    while kernel.poll() is None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return TIME
+        if passed := watch.passed():
+            return passed
+        reap_orphans(but_not=kernel.pid)
+        patience = min(remaining, LOOK_SECONDS)
+        if streams.get_map():
+            _copy(streams, log, patience)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                kernel.wait(patience)
+    return None
 
 
-def _ends_by(kernel: subprocess.Popen[bytes], deadline: float) -> bool:
-    try:
-        kernel.wait(timeout=max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def _copy(streams: selectors.BaseSelector, log: LogWriter, timeout_seconds: float) -> bool:
+    """Log what the streams have, or will have within the timeout; false if that is nothing."""
+    ready = streams.select(timeout_seconds)
+    for key, _ in ready:
+        data = os.read(key.fd, _CHUNK_BYTES)
+        if data:
+            log.feed(key.data, data)
+        else:
+            streams.unregister(key.fileobj)
+    return bool(ready)
+
+
+def _drain(streams: selectors.BaseSelector, log: LogWriter) -> None:
+    """Log what the kernel left in its pipes, whoever else goes on writing to them."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while streams.get_map() and time.monotonic() < deadline:
+        if not _copy(streams, log, 0):
+            return
 
 
 @contextmanager
@@ -235,15 +188,6 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
     raise _Cancelled
 
 
-def _write_result(folder: Path, result: Result) -> None:
-    draft = folder / "result.json.tmp"
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(asdict(result), file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(folder / "result.json")
-
-
 def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
     (folder / "supervisor.pid").write_text(str(os.getpid()), encoding="utf-8")
@@ -254,7 +198,7 @@ def main(folder: Path) -> None:
         kill_descendants()
         result = Result("cancelled", None, time.time())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _write_result(folder, result)
+    write_result(folder, result)
 
 
 if __name__ == "__main__":

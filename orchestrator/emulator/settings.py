@@ -28,6 +28,10 @@ class Settings:
     gpu_sessions: int = 2
     layout: Layout | None = None  # None: drawn at random for each session
     outputs_survive: frozenset[str] = frozenset({"exception", "timeout"})
+    memory_limit_bytes: int | None = None  # about 30 GB on Kaggle; None: what this machine has
+    output_limit_bytes: int | None = 21_000_000_000  # of the working folder
+    internet: bool = False  # let sessions that ask for it reach this machine's network
+    gpus_instead: tuple[str, ...] | None = None  # what GPU sessions get, whatever they ask for
 
     # How late readers learn of what happened
     kernel_visible_seconds: float = 0.0  # of a push: until then all reads answer as before
@@ -52,8 +56,10 @@ class Settings:
     upload_seconds: float = 7 * 86400.0
 
     def __post_init__(self) -> None:
-        # JSON has no sets: a replayed record brings a list.
+        # JSON has neither sets nor tuples: a replayed record brings lists.
         object.__setattr__(self, "outputs_survive", frozenset(self.outputs_survive))
+        if self.gpus_instead is not None:
+            object.__setattr__(self, "gpus_instead", tuple(self.gpus_instead))
 
     def to_json(self) -> dict[str, Any]:
         return {**self.__dict__, "outputs_survive": sorted(self.outputs_survive)}

@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.emulator import quota
 from orchestrator.emulator.datasets import Datasets
 from orchestrator.emulator.kernels import Kernels
+from orchestrator.emulator.machines import machine_for
 from orchestrator.emulator.records import (
     END_TWISTS,
     PUBLISH_TWISTS,
@@ -189,6 +190,7 @@ class World:
             accelerator=accelerator,
             limit_seconds=limit_seconds,
             layout=layout,
+            machine=machine_for(version.push, accelerator, self.settings),
             mounts=tuple(self._mounts(version, layout, is_old=twist is Twist.OLD_MOUNTS)),
         )
 
@@ -362,7 +364,7 @@ class World:
             complete = self._kernels.latest_complete(owner, slug)
             if complete is not None:
                 path = f"notebooks/{ref}" if layout == "new" else slug
-                yield Mount(path, ref, complete.version, complete.outputs)
+                yield Mount(path, ref, complete.version, complete.outputs, complete.session_id)
 
 
 def _one_of(allowed: frozenset[Twist], twist: Twist | None) -> Twist | None:
