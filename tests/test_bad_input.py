@@ -261,12 +261,6 @@ def test_an_output_folder_that_cannot_be_made_is_said_before_a_session_is_spent(
     assert "kchain-no-output" not in str(local_kaggle.state()["kernels"])
 
 
-def test_an_accelerator_that_local_kaggle_lacks_is_refused_before_the_push(kchain, project_folder):
-    project_folder(extra='accelerator = "NvidiaTeslaT4"')
-
-    assert_one_line(kchain("run", "--local"), 2, "NvidiaTeslaT4", "KCHAIN_KERNEL_ACCELERATOR=none")
-
-
 def test_damaged_state_of_local_kaggle_is_refused_by_name(kchain, project_folder):
     folder = project_folder(name="garbled")
     assert kchain("run", "--local", "--sessions", 1).returncode == 0

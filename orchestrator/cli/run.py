@@ -22,7 +22,7 @@ from orchestrator.cli.display import Display, describe_phase, print_json
 from orchestrator.cli.workplace import LOCAL_TIMING, Target, Workplace
 from orchestrator.config import Project
 from orchestrator.emulator.server import LocalKaggle
-from orchestrator.errors import ChainError, ConfigError, MissingExtra, NotNow
+from orchestrator.errors import ChainError, MissingExtra, NotNow
 from orchestrator.kaggle import credentials
 from orchestrator.kaggle.port import Trouble, Unreadable
 from orchestrator.machine import Phase, State

@@ -257,6 +257,25 @@ def call(local: LocalKaggle, caller: Callable[[LocalKaggle], Caller]) -> Caller:
 
 
 @pytest.fixture
+def start(
+    tmp_path: Path, quick: Settings, caller: Callable[[LocalKaggle], Caller]
+) -> Iterator[Callable[..., tuple[LocalKaggle, Caller]]]:
+    """Start servers on one state folder, one after the other."""
+    started = []
+
+    def start_one(**settings: Any) -> tuple[LocalKaggle, Caller]:
+        server = LocalKaggle(
+            tmp_path / "state", settings=Settings(**{**quick.to_json(), **settings})
+        )
+        started.append(server)
+        return server, caller(server)
+
+    yield start_one
+    for server in started:
+        server.close(kill_sessions=True)
+
+
+@pytest.fixture
 def notebook() -> Callable[..., str]:
     """A notebook of the given cells, with the metadata that Kaggle asks for."""
 
