@@ -100,6 +100,18 @@ def test_local_exec_runs_the_official_command(kchain):
     assert "Permission 'kernels.get' was denied" in bad.stdout + bad.stderr
 
 
+def test_a_local_run_rehearses_the_gpu_that_the_configuration_names(kchain, project_folder):
+    folder = project_folder(name="rehearsed", extra='accelerator = "NvidiaTeslaT4"')
+
+    done = kchain("run", "--local", "--sessions", 1)
+
+    assert done.returncode == 0, done.stderr
+    with LocalKaggle(folder / ".kchain" / "local" / "kaggle") as local:
+        [session] = local.state()["sessions"]
+    assert session["accelerator"] == "GPU"
+    assert list(session["machine"]["gpus"]) == ["Tesla T4", "Tesla T4"]
+
+
 def test_local_serve_prints_variables_that_point_a_client_at_it(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "orchestrator", "local", "serve"],

@@ -42,7 +42,7 @@ from orchestrator.emulator.spec import Result, Spec, read_spec, write_result
 
 KILLED_EXIT_CODES = (-signal.SIGKILL, 128 + signal.SIGKILL)  # not by us: out of memory
 _CHUNK_BYTES = 64 * 1024
-_DRAIN_SECONDS = 1.0
+_PIPES_BYTES = 2 * 1024 * 1024  # what two pipes hold at most
 TIME = "time"
 _ENDING_AT_LIMIT = {TIME: "timeout", MEMORY: "out_of_memory", OUTPUT: "exception"}
 _KERNEL_SPEC = {
@@ -154,24 +154,24 @@ def _follow(
     return None
 
 
-def _copy(streams: selectors.BaseSelector, log: LogWriter, timeout_seconds: float) -> bool:
-    """Log what the streams have, or will have within the timeout; false if that is nothing."""
-    ready = streams.select(timeout_seconds)
-    for key, _ in ready:
+def _copy(streams: selectors.BaseSelector, log: LogWriter, timeout_seconds: float) -> int:
+    """Log what the streams have, or will have within the timeout; returns how many bytes."""
+    copied_bytes = 0
+    for key, _ in streams.select(timeout_seconds):
         data = os.read(key.fd, _CHUNK_BYTES)
         if data:
             log.feed(key.data, data)
+            copied_bytes += len(data)
         else:
             streams.unregister(key.fileobj)
-    return bool(ready)
+    return copied_bytes
 
 
 def _drain(streams: selectors.BaseSelector, log: LogWriter) -> None:
     """Log what the kernel left in its pipes, whoever else goes on writing to them."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while streams.get_map() and time.monotonic() < deadline:
-        if not _copy(streams, log, 0):
-            return
+    left_bytes = _PIPES_BYTES
+    while left_bytes > 0 and (copied_bytes := _copy(streams, log, 0)):
+        left_bytes -= copied_bytes
 
 
 @contextmanager
