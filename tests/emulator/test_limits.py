@@ -135,9 +135,9 @@ def test_a_notebooks_interpreter_dies_with_its_session(
 
 KEEPING_OPEN = """
 import subprocess
-child = subprocess.Popen(CHILD)
-while child.args[0].encode() not in open(f"/proc/{child.pid}/comm", "rb").read():
-    pass  # it is not that program yet
+for child in [subprocess.Popen(CHILD) for _ in range(4)]:
+    while child.args[0].encode() not in open(f"/proc/{child.pid}/comm", "rb").read():
+        pass  # it is not that program yet
 print("done")
 """
 

@@ -8,7 +8,9 @@ import pytest
 
 from orchestrator import kernel
 from orchestrator.emulator import environment
+from orchestrator.emulator.kernels import accelerator_of
 from orchestrator.emulator.machines import GPUS_OF_SHAPE, machine_for
+from orchestrator.emulator.records import Accelerator
 from orchestrator.emulator.settings import Settings
 
 T4 = "NvidiaTeslaT4"
@@ -34,6 +36,10 @@ def template():
             "accelerator": TWO_T4,
         }
     )
+
+
+def machine(push, **settings):
+    return machine_for(push, accelerator_of(push), Settings(**settings))
 
 
 def verdict(call):
@@ -75,14 +81,14 @@ def test_the_template_refuses_another_accelerator_at_once(start, template, setti
 
 @pytest.mark.parametrize("shape", [*GPUS_OF_SHAPE, "TpuV38", "None", ""])
 def test_each_shape_has_its_gpus(push, shape):
-    gpus = machine_for(push(machine_shape=shape), Settings()).gpus
+    gpus = machine(push(machine_shape=shape)).gpus
 
     assert gpus == GPUS_OF_SHAPE.get(shape, ())
     assert environment.pretended(GPUS_OF_SHAPE[T4]) == "2 x Tesla T4"
 
 
 def test_a_gpu_without_a_shape_is_the_two_t4s(push):
-    assert machine_for(push(enable_gpu=True), Settings()).gpus == ("Tesla T4", "Tesla T4")
+    assert machine(push(enable_gpu=True)).gpus == ("Tesla T4", "Tesla T4")
 
 
 @pytest.mark.parametrize(
@@ -90,12 +96,22 @@ def test_a_gpu_without_a_shape_is_the_two_t4s(push):
     [
         ({"gpus_instead": ()}, ()),
         ({"gpus_instead": ("Tesla P100-PCIE-16GB",)}, ("Tesla P100-PCIE-16GB",)),
-        ({"phone_verified": False}, ()),
     ],
 )
 def test_a_gpu_session_may_get_something_else_and_a_cpu_session_never_does(push, settings, gpus):
-    assert machine_for(push(machine_shape=T4), Settings(**settings)).gpus == gpus
-    assert machine_for(push(), Settings(**settings)).gpus == ()
+    assert machine(push(machine_shape=T4), **settings).gpus == gpus
+    assert machine(push(), **settings).gpus == ()
+
+
+def test_a_session_that_was_given_a_cpu_has_no_gpu(push):
+    assert machine_for(push(machine_shape=T4), Accelerator.CPU, Settings()).gpus == ()
+
+
+def test_an_unverified_account_gets_neither_gpu_nor_internet(driver):
+    settings = {"phone_verified": False, "internet": True}
+    session = driver(**settings).start(0.0, machine_shape=T4, enable_internet=True)
+
+    assert (session.machine.gpus, session.machine.has_internet) == ((), False)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +120,10 @@ def test_a_gpu_session_may_get_something_else_and_a_cpu_session_never_does(push,
         (True, {"internet": True}, True),
         (False, {"internet": True}, False),
         (True, {}, False),
-        (True, {"internet": True, "phone_verified": False}, False),
     ],
 )
 def test_internet_is_given_only_to_who_asks_where_it_is_allowed(push, asked, settings, given):
-    machine = machine_for(push(enable_internet=asked), Settings(**settings))
-
-    assert machine.has_internet is given
+    assert machine(push(enable_internet=asked), **settings).has_internet is given
 
 
 REACH_OUT = """
