@@ -4,6 +4,7 @@ A session's folder is all there is to know about it, so a server that starts aga
 the sessions it finds. Whether a supervisor lives is told by a file lock that dies with it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -132,7 +133,8 @@ class Host:
         pid_file = self.folder(session_id) / "supervisor.pid"
         pid = pid_file.read_text(encoding="utf-8") if pid_file.exists() else ""
         if pid and self.is_alive(session_id):  # it is empty for an instant while it is written
-            os.kill(int(pid), signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.kill(int(pid), signal.SIGTERM)
 
     def collect(self, session_id: int) -> Report:
         """Store the outputs and the log of a session that has ended; safe to call again."""
