@@ -192,7 +192,7 @@ sum(file[i] for i in range(0, len(file), 4096))
 for _ in range(4):
     if os.fork() == 0:
         sum(file[i] for i in range(0, len(file), 4096))
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")  # in one piece, whatever the others write
         sys.stdin.read()
         os._exit(0)
 for _ in range(4):
