@@ -72,10 +72,8 @@ def _attempt_download(
             if answer.status_code == 416:
                 sink.restart()
                 return Unreadable(Trouble.ODD, "the file changed while it was downloaded")
-            if answer.status_code in (403, 404, 410):
-                return Gone(f"HTTP {answer.status_code} for an output file")
-            if answer.status_code not in (200, 206):
-                return Unreadable(Trouble.NETWORK, f"HTTP {answer.status_code} for an output file")
+            if trouble := _judge(answer):
+                return trouble
             if start and answer.status_code == 200:
                 sink.restart()
             return _pour(answer, sink, limit_bytes)
@@ -84,6 +82,17 @@ def _attempt_download(
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         # ValueError: a redirection to what is no address. No text: it may hold a signed URL.
         return Unreadable(Trouble.NETWORK, f"download broke off: {type(error).__name__}")
+
+
+def _judge(answer: requests.Response) -> Gone | Unreadable | None:
+    """Return why an answer's body is no output file; None if it may be one."""
+    if answer.status_code in (403, 404, 410):
+        return Gone(f"HTTP {answer.status_code} for an output file")
+    if answer.status_code not in (200, 206):
+        return Unreadable(Trouble.NETWORK, f"HTTP {answer.status_code} for an output file")
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        return Unreadable(Trouble.NETWORK, "a web page instead of an output file")
+    return None
 
 
 def _pour(answer: requests.Response, sink: Sink, limit_bytes: int) -> int | Unreadable:

@@ -180,7 +180,10 @@ class KaggleApi:
 
     def _call(self, verb: str, deadline_seconds: float, **args: Any) -> Answer:
         with self._lock:
-            return self._child.call(verb, args, deadline_seconds)
+            answer = self._child.call(verb, args, deadline_seconds)
+            if _status(answer) == 401:
+                self._child.kill()  # an access token ends in hours; the next worker gets its own
+            return answer
 
     def _read(self, verb: str, parse: Callable[[Any], T], **args: Any) -> T | Gone | Unreadable:
         answer = self._call(verb, READ_SECONDS, **args)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 from kagglesdk import kaggle_env
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType
+from kagglesdk.common.types.file_download import FileDownload
+from kagglesdk.common.types.http_redirect import HttpRedirect
 from kagglesdk.datasets.types.dataset_api_service import (
     ApiCreateDatasetRequest,
     ApiCreateDatasetVersionRequest,
@@ -26,6 +29,7 @@ from kagglesdk.datasets.types.dataset_api_service import (
     ApiListDatasetFilesRequest,
 )
 from kagglesdk.kaggle_env import KaggleEnv
+from kagglesdk.kaggle_http_client import KaggleHttpClient
 from kagglesdk.kernels.types.kernels_api_service import (
     ApiGetAcceleratorQuotaStatisticsRequest,
     ApiGetKernelRequest,
@@ -52,6 +56,7 @@ class Client:
 
         kaggle_api = kaggle.api.__class__
         kaggle_api.with_retry = lambda _self, function, **_options: function
+        KaggleHttpClient._prepare_response = _insisting(KaggleHttpClient._prepare_response)
         self._api = kaggle.api
         if not self._api._authenticated:
             self._api.authenticate()
@@ -250,6 +255,8 @@ class Client:
         content = bytearray()
         with self._api.build_kaggle_client() as client:
             answer = client.datasets.dataset_api_client.download_dataset(request)
+            if answer.headers.get("Content-Type", "").startswith("text/html"):
+                raise CallError(f"a web page instead of {name}")
             for chunk in answer.iter_content(64 * 1024):
                 content += chunk
                 if len(content) > limit_bytes:
@@ -295,7 +302,9 @@ class Client:
         records = []
         from kaggle.api.kaggle_api_extended import ResumableUploadContext  # noqa: PLC0415
 
-        with ResumableUploadContext() as context:
+        context = ResumableUploadContext()
+        # A record that outlived its attempt would splice the old file and the new one.
+        with tempfile.TemporaryDirectory() as context._temp_dir, context:
             for name in files:
                 path = str(Path(folder) / name)
                 uploaded = self._api._upload_file(
@@ -307,6 +316,20 @@ class Client:
                 record.token = uploaded.token
                 records.append(record)
         return records
+
+
+def _insisting(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse what the SDK takes for an empty success: a list, or a code without a message."""
+
+    def prepare_checked(self: Any, response_type: Any, response: Any) -> Any:
+        answer = prepare(self, response_type, response)
+        if response_type not in (FileDownload, HttpRedirect):
+            body = response.json()
+            if not isinstance(body, dict) or "code" in body:
+                raise CallError(f"an answer that is none: {response.text:.50}")
+        return answer
+
+    return prepare_checked
 
 
 # The SDK takes any JSON value for any field: these take what the field is for, or its absence.

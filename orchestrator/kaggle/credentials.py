@@ -53,7 +53,7 @@ def _candidates(environ: Mapping[str, str], home: Path) -> Iterator[Credential]:
     if (path := _config_dir(environ, home) / "kaggle.json").is_file():
         yield _from_kaggle_json(path)
     if (path := folder / "credentials.json").is_file():
-        yield Credential(str(path), "credentials.json", _read(path))
+        yield _from_oauth(path)
 
 
 def _config_dir(environ: Mapping[str, str], home: Path) -> Path:
@@ -71,6 +71,15 @@ def _from_kaggle_json(path: Path) -> Credential:
         return from_key(body["username"].strip(), body["key"].strip(), str(path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} holds no user name and key; {HELP}") from error
+
+
+def _from_oauth(path: Path) -> Credential:
+    """Leave the access token out: the client would use it for half an hour after its end."""
+    try:
+        body = {**json.loads(_read(path)), "access_token": "", "access_token_expiration": ""}
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} holds no OAuth credentials; {HELP}") from error
+    return Credential(str(path), "credentials.json", json.dumps(body))
 
 
 def _read(path: Path) -> str:

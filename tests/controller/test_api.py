@@ -1,6 +1,7 @@
 """Every way an answer can go wrong becomes one of the port's outcomes, and nothing raises."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -104,6 +105,8 @@ NONSENSE = {
     "200 that says 500": ((200, {"code": 500, "message": "Internal"}), {}),
     "a code that is text": ((200, {"code": "500", "message": "Internal"}), {}),
     "null": ((200, b"null", {"Content-Type": "application/json"}), {}),
+    "a list": ((200, []), {}),
+    "a code without a message": ((200, {"code": 404}), {}),
     "a number": ((200, b"7", {"Content-Type": "application/json"}), {}),
     "odd version header": ((200, {}, {"X-Kaggle-APIVersion": "not a version"}), {}),
 }
@@ -507,6 +510,23 @@ def test_the_same_files_are_uploaded_anew_each_time(kaggle, answers, scripted, p
 
 
 @pytest.mark.usefixtures("uploads")
+def test_an_upload_that_broke_off_is_not_continued_with_another_files_bytes(
+    kaggle, answers, scripted, publication, reply
+):
+    path = publication.folder / "a.pt"
+    for content, replies in ((b"A" * 10, [reply(500)]), (b"B" * 10, [reply(200)])):
+        path.write_bytes(content)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        scripted.script.on("upload", *replies)
+        answers("CreateDatasetVersion", 200, {"status": "Ok"})
+        kaggle.publish_version(publication)
+
+    names = [json.loads(r["body"])["name"] for r in scripted.script.asked("StartBlobUpload")]
+    assert names == ["a.pt", "a.pt", "manifest.json"]
+    assert scripted.script.asked("upload")[1]["body"] == b"B" * 10
+
+
+@pytest.mark.usefixtures("uploads")
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_a_file_that_does_not_arrive_ends_the_publication_before_it_is_sent(
     kaggle, answers, asked, publication, status
@@ -740,6 +760,14 @@ def test_a_file_of_a_dataset_that_is_too_large_is_unreadable(kaggle, answers):
     assert isinstance(answer, Unreadable)
 
 
+def test_a_web_page_is_no_file_of_a_dataset(kaggle, answers):
+    answers("DownloadDataset", 200, HTML, {"Content-Type": "text/html; charset=utf-8"})
+
+    answer = kaggle.dataset_file("kchain-demo-checkpoints", 5, "manifest.json", 1000)
+
+    assert answer == Unreadable(Trouble.ODD, "a web page instead of manifest.json")
+
+
 def test_a_missing_kernel_is_gone_only_while_the_credential_is_good(kaggle, answers):
     denied = {"code": 403, "message": "Permission 'kernels.get' was denied"}
     answers("GetKernel", 403, denied)
@@ -856,6 +884,27 @@ def test_a_token_that_is_wrong_is_a_matter_of_the_credential(scripted, reply):
     assert identity.trouble is Trouble.AUTH
     assert pushed.trouble is Trouble.AUTH
     assert scripted.script.asked("SaveKernel") == []
+
+
+def test_an_access_token_that_ended_is_replaced_by_the_next_worker(scripted, reply, tmp_path):
+    folder = tmp_path / ".kaggle"
+    folder.mkdir()
+    oauth = {"refresh_token": "r" * 40, "username": "local", "access_token": "a" * 40}
+    expired = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
+    oauth |= {"access_token_expiration": expired, "scopes": []}
+    (folder / "credentials.json").write_text(json.dumps(oauth))
+    fresh = [reply(200, {"token": name, "expiresIn": 43_200}) for name in ("first", "second")]
+    scripted.script.on("GenerateAccessToken", *fresh)
+    unauthorised = reply(401, {"code": 401, "message": "Unauthenticated"})
+    quota = "GetAcceleratorQuotaStatistics"
+    scripted.script.on(quota, reply(200, QUOTA), unauthorised, reply(200, QUOTA))
+
+    with KaggleApi(scripted.url, credentials.find({}, tmp_path)) as kaggle:
+        told = [kaggle.identity() for _ in range(3)]
+
+    assert told == ["local", Unreadable(Trouble.AUTH, "Unauthenticated"), "local"]
+    sent = [request["headers"]["Authorization"] for request in scripted.script.asked(quota)]
+    assert sent == ["Bearer first", "Bearer first", "Bearer second"]
 
 
 def test_no_message_ever_shows_the_credential(scripted, reply, publication):

@@ -61,6 +61,24 @@ def test_a_key_is_handed_over_as_the_file_the_client_reads(home):
     assert json.loads(found.content) == {"username": "somebody", "key": "k" * 32}
 
 
+def test_an_access_token_is_not_handed_over_so_that_each_worker_gets_a_fresh_one(home):
+    home.put("credentials.json", json.dumps({"refresh_token": "r", "access_token": "a"}))
+
+    handed = json.loads(home.find().content)
+
+    assert (handed["refresh_token"], handed["access_token"]) == ("r", "")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "[]", "7", "null"])
+def test_an_oauth_file_that_is_none_is_named(home, content):
+    path = home.put("credentials.json", content)
+
+    with pytest.raises(ConfigError, match="holds no OAuth credentials") as caught:
+        home.find()
+
+    assert str(path) in str(caught.value)
+
+
 def test_only_the_name_and_the_key_of_a_key_file_are_handed_over(home):
     home.put("kaggle.json", json.dumps({"username": "a ", "key": " b", "proxy": "http://evil"}))
 

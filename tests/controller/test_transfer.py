@@ -201,6 +201,15 @@ def test_an_error_is_unreadable_and_its_body_is_no_file(server, reply, sink, fet
     assert sink.size_bytes == 0
 
 
+def test_a_web_page_is_no_file(server, reply, sink, fetch):
+    server.script.on("file", reply(200, b"<html>", {"Content-Type": "text/html; charset=utf-8"}))
+
+    answer = fetch()
+
+    assert answer == Unreadable(Trouble.NETWORK, "a web page instead of an output file")
+    assert sink.size_bytes == 0
+
+
 def test_more_than_is_allowed_is_not_even_begun(server, reply, sink, fetch):
     server.script.on("file", reply(200, CONTENT))
 

@@ -99,7 +99,9 @@ class Bench:
 
     def lists(self, *names, log="", **more):
         """Let a session have left these files, at /<name> of the server."""
-        files = [{"fileName": name, "url": f"{self.server.url}/{name}?sig=SECRET"} for name in names]
+        files = [
+            {"fileName": name, "url": f"{self.server.url}/{name}?sig=SECRET"} for name in names
+        ]
         self.on("ListKernelSessionOutput", Reply(200, {"files": files, "log": log, **more}))
 
 

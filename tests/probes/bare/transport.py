@@ -30,9 +30,7 @@ def c16(bench):
     client = bench.client()
     bench.on(STATUS, Reply(200, {"code": 404}), Reply(200, []), Reply(200, {"code": "404"}))
     taken = [client.kernels_status(KERNEL).status.name for _ in range(2)]
-    return taken == ["QUEUED"] * 2 and isinstance(
-        caught(client.kernels_status, KERNEL), TypeError
-    )
+    return taken == ["QUEUED"] * 2 and isinstance(caught(client.kernels_status, KERNEL), TypeError)
 
 
 def c17(bench):
