@@ -323,10 +323,12 @@ def _insisting(prepare: Callable[..., Any]) -> Callable[..., Any]:
 
     def prepare_checked(self: Any, response_type: Any, response: Any) -> Any:
         answer = prepare(self, response_type, response)
-        if response_type not in (FileDownload, HttpRedirect):
-            body = response.json()
-            if not isinstance(body, dict) or "code" in body:
-                raise CallError(f"an answer that is none: {response.text:.50}")
+        is_file = response_type in (FileDownload, HttpRedirect)
+        if is_file and "json" not in response.headers.get("Content-Type", ""):
+            return answer
+        body = response.json()
+        if "code" in body if isinstance(body, dict) else not is_file:
+            raise CallError(f"an answer that is none: {response.text:.50}")
         return answer
 
     return prepare_checked
