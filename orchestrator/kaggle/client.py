@@ -255,7 +255,8 @@ class Client:
         content = bytearray()
         with self._api.build_kaggle_client() as client:
             answer = client.datasets.dataset_api_client.download_dataset(request)
-            if answer.headers.get("Content-Type", "").startswith("text/html"):
+            is_page = answer.headers.get("Content-Type", "").startswith("text/html")
+            if is_page or answer.status_code != 200:  # 302: a redirection to nowhere
                 raise CallError(f"a web page instead of {name}")
             for chunk in answer.iter_content(64 * 1024):
                 content += chunk

@@ -760,8 +760,11 @@ def test_a_file_of_a_dataset_that_is_too_large_is_unreadable(kaggle, answers):
     assert isinstance(answer, Unreadable)
 
 
-def test_a_web_page_is_no_file_of_a_dataset(kaggle, answers):
-    answers("DownloadDataset", 200, HTML, {"Content-Type": "text/html; charset=utf-8"})
+@pytest.mark.parametrize(
+    "args", [(200, HTML, {"Content-Type": "text/html; charset=utf-8"}), (302, b""), (204, b"")]
+)
+def test_a_web_page_is_no_file_of_a_dataset(kaggle, answers, args):
+    answers("DownloadDataset", *args)
 
     answer = kaggle.dataset_file("kchain-demo-checkpoints", 5, "manifest.json", 1000)
 
