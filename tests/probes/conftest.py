@@ -26,12 +26,17 @@ PUSH = PushRequest(
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def command(request, client_versions):
+def version(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def command(version, client_versions):
     """kchain's worker, with one version of the client before all others on its path.
 
     Nothing that the client prints waits in a buffer, so that it can be looked through.
     """
-    path = client_versions[request.param]["PYTHONPATH"]
+    path = client_versions[version]["PYTHONPATH"]
     worker = (sys.executable, "-m", "orchestrator.kaggle.worker")
     return ("env", f"PYTHONPATH={path}", "PYTHONUNBUFFERED=1", *worker)
 

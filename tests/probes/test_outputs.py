@@ -96,8 +96,8 @@ def test_c39_a_file_of_the_last_session_is_not_taken_for_this_ones(fetch, on, mo
 
 @pytest.mark.parametrize("then", ["silent", "hang", "drip"])
 def test_c40_a_download_that_never_ends_is_given_up(fetch, on, monkeypatch, then):
-    monkeypatch.setattr(transfer, "TIMEOUTS_SECONDS", (1, 0.2))
-    monkeypatch.setattr(transfer, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(transfer, "TIMEOUTS_SECONDS", (1, 0.15))
+    monkeypatch.setattr(transfer, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(transfer, "SLOWEST_BYTES", 1e9)
     on("model.pt", Reply(200, b"", {"Content-Length": 1000}, then=then))
 

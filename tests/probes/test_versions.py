@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from orchestrator.kaggle import child as child_module
+
 ASK = """
 from importlib import metadata
 from pathlib import Path
@@ -27,3 +29,16 @@ def test_each_version_of_the_client_is_the_one_that_its_process_gets(client_vers
 
     assert told == {version: [version, "True"] for version in client_versions}
     assert {"2.2.4", "2.2.5"} <= set(client_versions)
+
+
+def test_kchains_worker_gets_the_version_that_it_is_tested_with(version, command, tmp_path):
+    told = subprocess.run(
+        [*command[:-2], "-c", ASK],
+        env=child_module._environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert told.stdout.split() == [version, "True"]
