@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLIENTS := $(patsubst tests/clients/%.txt,$(VENV)/clients/%,$(wildcard tests/clients/*.txt))
 
-.PHONY: demo test prove bench bench-local figures docs check format clean
+.PHONY: demo test prove bench bench-local figures hazards docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/kchain run --sessions 3 --dry-run
@@ -35,6 +35,11 @@ bench-local: $(STAMP)
 # The figures that README and docs quote, measured here and now.
 figures: $(STAMP)
 	$(BIN)/python benchmarks/figures.py --runs $(or $(RUNS),1)
+
+# What the official client does wrong, in each version, and what contains it; rewrites
+# docs/client-hazards.md.
+hazards: $(STAMP) $(CLIENTS)
+	$(BIN)/python -m tests.probes.page
 
 # Pages that are made from the code: docs/cli.md, docs/faults.md and docs/machine.md.
 docs: $(STAMP)

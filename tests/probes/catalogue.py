@@ -28,6 +28,7 @@ def _platform(number: int, where: str, what: str, switch: str, *evidence: str) -
 
 
 _KERNELS, _DATASETS = "emulator/test_world_kernels.py::", "emulator/test_world_datasets.py::"
+_LATENESS = "emulator/test_world_lateness.py::"
 _SESSIONS, _PUSHES = "simulation/test_sessions.py::", "simulation/test_pushes.py::"
 _PUBLICATIONS = "simulation/test_publications.py::"
 
@@ -118,15 +119,19 @@ HAZARDS = (
         33,
         "status",
         "missing and denied look alike; a dead session lingers as running",
-        "rule of local Kaggle; the simulation's sessions without end",
+        "`Settings.end_reported_seconds`, twist `wedge`",
         _KERNELS + "test_only_the_label_v1_names_version_1",
+        _LATENESS + "test_an_end_is_reported_late",
         _SESSIONS + "test_a_session_that_kaggle_does_not_have_costs_an_attempt_only",
     ),
     _platform(
         34,
         "cancel",
         "cannot be relied on, nor can the time limit",
-        "the simulation's sessions without end; kchain never cancels",
+        "rule of local Kaggle, twist `wedge`; kchain never cancels",
+        _LATENESS + "test_nobody_can_cancel_a_session",
+        "emulator/test_world_twists.py::"
+        "test_a_wedged_session_is_called_running_for_hours_without_being_billed",
         _SESSIONS + "test_a_session_that_never_ends_is_given_up_after_its_limit_and_grace",
     ),
     # Downloads

@@ -114,6 +114,24 @@ def test_c19_a_mutation_whose_connection_broke_is_sent_once(
 
 @pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(
+    "reply",
+    [Reply(then="reset_first"), Reply(429, {}, {"Retry-After": "86400"})],
+    ids=["reset", "rate"],
+)
+def test_c19_an_upload_that_cannot_begin_is_asked_for_once_and_waits_for_nothing(
+    kaggle, on, asked, publication, reply
+):
+    on("StartBlobUpload", reply)
+
+    answer = kaggle.publish_version(publication())
+
+    assert isinstance(answer, Refused)
+    assert answer.message != "Kaggle's client gave no answer in time"
+    assert len(asked("StartBlobUpload")) == 1
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(
     ("header", "seconds"), [("86400", 900.0), ("inf", None), ("Fri, 01 Jan 2036 00:00:00 GMT", 900)]
 )
 def test_c20_a_retry_after_is_capped_and_holds_nothing_up(kaggle, on, asked, header, seconds):
