@@ -87,6 +87,8 @@ def client_versions():
 def _installed_client(requirements):
     """Return the folder of a client that `make` installed; install it here if it did not."""
     folder = CLIENTS / requirements.stem
+    if folder.is_dir():
+        return folder
     CLIENTS.mkdir(parents=True, exist_ok=True)
     with FileLock(CLIENTS / f"{requirements.stem}.lock"):
         if not folder.is_dir():
