@@ -5,6 +5,7 @@ datasets. A refused call changes nothing.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -75,6 +76,10 @@ def accelerator_of(push: Push) -> Accelerator:
     if push.enable_gpu or push.machine_shape.startswith("Nvidia"):
         return Accelerator.GPU
     return Accelerator.CPU
+
+
+def _has_picture(text: str) -> bool:
+    return any(unicodedata.category(letter) == "So" for letter in text)
 
 
 def source_without_pin(source: str) -> str:
@@ -244,7 +249,7 @@ class Kernels:
         if existing is not None:
             return name, push.title or existing.title
         is_new = not push.kernel_id and slug_of_title(push.title) == push.slug
-        if not is_new or not push.slug[:1].isalpha():
+        if not is_new or not push.slug[:1].isalpha() or _has_picture(push.title):
             raise Refusal(200, "Notebook not found")
         return name, push.title
 

@@ -57,6 +57,13 @@ MUTANTS = [
         _TESTS_KERNELS + "a_refused_push_makes_no_version",
     ),
     Mutant(
+        "a new kernel's title has no picture",
+        _KERNELS,
+        "or _has_picture(push.title)",
+        "",
+        _TESTS_KERNELS + "a_refused_push_makes_no_version",
+    ),
+    Mutant(
         "a title belongs to one kernel",
         _KERNELS,
         "self._titles.get(push.title, name) != name",

@@ -124,6 +124,7 @@ def test_a_quick_save_has_a_version_and_no_session(driver, push):
         ({"title": "abc"}, 200, "between 5 and 50"),
         ({"title": "Another Title"}, 200, "Notebook not found"),
         ({"title": "3 Trains", "slug": "3-trains"}, 200, "Notebook not found"),
+        ({"title": "Train Loop \N{ROCKET}"}, 200, "Notebook not found"),
         ({"kernel_id": 5}, 200, "Notebook not found"),
         ({"machine_shape": "NvidiaAbacus"}, 200, "Invalid machine shape"),
     ],
