@@ -6,7 +6,7 @@ published; what readers are told is a pure function of that and of the time.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
@@ -208,7 +208,7 @@ class Datasets:
     def create(
         self,
         draft: Draft,
-        new_files: Iterable[NewFile],
+        new_files: Sequence[NewFile],
         *,
         now: float,
         settings: Settings,
@@ -216,7 +216,7 @@ class Datasets:
     ) -> Published:
         self._check_free("slug", draft.slug, draft.title)
         self._check_free("title", draft.title, draft.title)
-        files = self._resolve(new_files)
+        files = self._resolve(new_files, settings)
         entry = _Entry(_FIRST_DATASET_ID + len(self._by_id), draft)
         self._entries[draft.owner, draft.slug] = entry
         self._by_id[entry.dataset_id] = entry
@@ -227,7 +227,7 @@ class Datasets:
     def create_version(
         self,
         name: _Name,
-        new_files: Iterable[NewFile],
+        new_files: Sequence[NewFile],
         *,
         notes: str,
         delete_old_versions: bool,
@@ -242,7 +242,7 @@ class Datasets:
         if len(entry.versions) == 1 and not _has_come(first.processed_at, now):
             raise denied("datasets.update")
         number = len(entry.versions) + 1
-        files = self._resolve(new_files)
+        files = self._resolve(new_files, settings)
         version = DatasetVersion(
             number, notes, files, now, None, None, deletes_older=delete_old_versions
         )
@@ -275,7 +275,10 @@ class Datasets:
                 " Please choose another title.",
             )
 
-    def _resolve(self, new_files: Iterable[NewFile]) -> tuple[File, ...]:
+    def _resolve(self, new_files: Sequence[NewFile], settings: Settings) -> tuple[File, ...]:
+        """The files of a version; what an archive holds counts towards no limit."""
+        _check_count(len(new_files), _FILE_LIMIT)
+        _check_count(sum(1 for file in new_files if not file.folder), settings.top_level_files)
         files: dict[str, File] = {}
         for folder, token in new_files:
             upload = self.uploads.get(self._upload_ids.get(token, ""))
@@ -284,8 +287,6 @@ class Datasets:
             for file in upload.files:
                 name = folder + file.name
                 files[name] = file._replace(name=name)
-        if len(files) > _FILE_LIMIT:
-            raise Refusal(200, f"The file count exceeds the maximum of {_FILE_LIMIT}")
         return tuple(sorted(files.values()))
 
     # Changing what there is
@@ -304,6 +305,11 @@ class Datasets:
         self.dataset(owner, slug, now)
         entry = self._entries.pop((owner, slug))
         self._store(entry, -entry.stored_bytes)
+
+
+def _check_count(count: int, limit: int) -> None:
+    if count > limit:
+        raise Refusal(200, f"The file count exceeds the maximum of {limit}")
 
 
 def _name(ref: str) -> _Name:

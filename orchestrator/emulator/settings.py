@@ -49,6 +49,7 @@ class Settings:
     dataset_readable_seconds: float = 0.0  # from READY to its files; until then 404
     dataset_mountable_seconds: float = 0.0  # from READY to being mounted
     storage_bytes: int = 200 * 10**9  # of one account; more is accepted and never appears
+    top_level_files: int = 50  # of a dataset version, before archives are unpacked
     unpack_archives: bool = True
     unpack_checkpoints: bool = False  # treat .pt and .pth as the zip files they are
 

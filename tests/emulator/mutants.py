@@ -308,9 +308,16 @@ MUTANTS = [
     Mutant(
         "a version has at most 1000 files",
         _DATASETS,
-        "if len(files) > _FILE_LIMIT:",
-        "if False:",
-        _TESTS_DATASETS + "a_dataset_has_a_limit_of_files",
+        "_check_count(len(new_files), _FILE_LIMIT)",
+        "pass",
+        _TESTS_DATASETS + "a_version_has_a_limit_of_files_and_a_lower_one_at_its_top",
+    ),
+    Mutant(
+        "a version has at most 50 files at its top",
+        _DATASETS,
+        "_check_count(sum(1 for file in new_files if not file.folder), settings.top_level_files)",
+        "pass",
+        _TESTS_DATASETS + "a_version_has_a_limit_of_files_and_a_lower_one_at_its_top",
     ),
     Mutant(
         "slugs and titles are unique",

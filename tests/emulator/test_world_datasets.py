@@ -1,6 +1,6 @@
 import pytest
 
-from orchestrator.emulator.records import Draft, NewFile, Refusal
+from orchestrator.emulator.records import Draft, File, NewFile, Refusal
 
 DRAFT = Draft(owner="local", slug="my-data", title="My Data")
 SLOW = {"dataset_visible_seconds": 10, "dataset_processing_seconds": 50}
@@ -181,13 +181,27 @@ def test_old_versions_are_deleted_only_once_the_new_one_is_ready(driver):
         names(driver, 150, number=1)
 
 
-def test_a_dataset_has_a_limit_of_files(driver):
+@pytest.mark.parametrize(("limit", "folder"), [(1000, "sub/"), (50, "")])
+def test_a_version_has_a_limit_of_files_and_a_lower_one_at_its_top(driver, limit, folder):
     driver = driver()
     token = driver.upload(0).token
-    files = [NewFile(f"{index}/", token) for index in range(1001)]
+    files = [NewFile(folder, token)] * (limit + 1)
 
-    with pytest.raises(Refusal, match="exceeds the maximum of 1000"):
+    with pytest.raises(Refusal, match=f"exceeds the maximum of {limit}") as refused:
         driver.world.create_dataset(1, draft=DRAFT, files=files)
+
+    assert refused.value.status == 200
+    assert driver.world.create_dataset(1, draft=DRAFT, files=files[1:]).number == 1
+
+
+def test_what_an_archive_holds_does_not_count(driver):
+    driver = driver()
+    upload = driver.world.start_upload(0, name="tree.zip", size_bytes=1)
+    members = [File(f"tree/{index:04d}", "key", 1) for index in range(1001)]
+    driver.world.finish_upload(0, upload_id=upload.upload_id, files=members)
+    driver.world.create_dataset(1, draft=DRAFT, files=[NewFile("", upload.token)])
+
+    assert len(names(driver, 100)) == 1001
 
 
 def test_foreign_datasets_do_not_exist_and_cannot_be_made(driver):
