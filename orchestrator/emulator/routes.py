@@ -19,6 +19,9 @@ from orchestrator.emulator.records import Refusal
 from orchestrator.emulator.uploads import put_blob
 from orchestrator.emulator.wire import Json
 
+# A source of 3.1 MB was still refused as JSON, one of 12.9 MB was not.
+REQUEST_LIMIT_BYTES = 10_000_000
+_TOO_LARGE = "<html><head><title>413 Request Entity Too Large</title></head></html>"
 _ANY = ["GET", "POST", "PUT", "DELETE"]
 
 
@@ -118,14 +121,19 @@ def authorised(request: Request) -> Platform:
 
 
 async def _json_body(request: Request) -> Body:
+    content = await request.body()
+    if len(content) > REQUEST_LIMIT_BYTES:
+        raise Refusal(413, _TOO_LARGE)
     try:
-        return Body(json.loads(await request.body() or b"{}"))
+        return Body(json.loads(content or b"{}"))
     except ValueError as error:
         raise Refusal(400, f"The request body is not JSON: {error}") from error
 
 
 def _refuse(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)
+    if refusal.message is _TOO_LARGE:  # the official client fails to read it as JSON
+        return Response(refusal.message, refusal.status, media_type="application/json")
     if refusal.message.startswith("<"):  # storage answers in XML
         return Response(refusal.message, refusal.status, media_type="application/xml")
     return JSONResponse({"code": refusal.status, "message": refusal.message}, refusal.status)

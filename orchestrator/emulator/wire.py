@@ -1,8 +1,8 @@
 """Kaggle's JSON: how the world's records look in answers.
 
 Field names are camelCase, a field at its default is left out (an empty status means QUEUED),
-durations are strings of seconds, dates end in Z. SaveKernel's refusals also carry the `hasX`
-and `xNullable` helpers that the real server sends.
+durations are strings of seconds, dates end in Z. Beside an error, a version number and a failure
+message come the `hasX` and `xNullable` helpers that the real server sends.
 """
 
 from collections.abc import Sequence
@@ -143,7 +143,14 @@ def dataset_made(published: Published) -> Json:
 
 
 def dataset_refused(message: str) -> Json:
-    return {"ref": "", "url": "", "status": "error", "error": message, "hasError": True}
+    return {
+        "ref": "",
+        "url": "",
+        "status": "error",
+        "error": message,
+        "hasError": True,
+        "errorNullable": message,
+    }
 
 
 def dataset_status(status: DatasetStatus) -> Json:
