@@ -34,6 +34,7 @@ bench-local: $(STAMP)
 
 # The figures that README and docs quote, measured here and now.
 figures: $(STAMP)
+	$(BIN)/python docs/facts.py
 	$(BIN)/python benchmarks/figures.py --runs $(or $(RUNS),1)
 
 # What the official client does wrong, in each version, and what contains it; rewrites
@@ -41,7 +42,8 @@ figures: $(STAMP)
 hazards: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m tests.probes.page
 
-# Pages that are made from the code: docs/cli.md, docs/faults.md and docs/machine.md.
+# Pages made from the code: docs/cli.md, docs/faults.md, docs/machine.md; and the counts in
+# docs/local-kaggle.md.
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 

@@ -8,7 +8,8 @@ import click
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from orchestrator.cli import COMMANDS, cli  # noqa: E402 - found through the line above
+from docs import facts  # noqa: E402 - found through the line above
+from orchestrator.cli import COMMANDS, cli  # noqa: E402
 from orchestrator.emulator.catalogue import CATALOGUE, Entry  # noqa: E402
 from orchestrator.machine import TERMINAL, TRANSITIONS  # noqa: E402
 
@@ -133,6 +134,7 @@ PAGES = {
     "docs/cli.md": cli_page,
     "docs/machine.md": machine_page,
     "docs/faults.md": faults_page,
+    "docs/local-kaggle.md": facts.render_page,
 }
 
 

@@ -47,7 +47,9 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["docs/cli.md", "docs/machine.md", "docs/faults.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/cli.md", "docs/machine.md", "docs/faults.md", "docs/local-kaggle.md"]
+)
 def test_a_generated_page_is_what_the_code_says(page):
     assert (ROOT / page).read_text() == generator().PAGES[page](), "run `make docs`"
 
