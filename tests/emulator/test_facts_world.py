@@ -127,6 +127,11 @@ def test_fields_that_nobody_knows_are_ignored():
     assert (push.owner, push.slug) == ("a", "b")
 
 
+@pytest.mark.parametrize(("kind", "runs"), [("SAVE_AND_RUN_ALL", True), ("QUICK_SAVE", False)])
+def test_an_enum_is_read_by_its_bare_name(kind, runs):
+    assert forms.parse_push(forms.Body({"kernelExecutionType": kind})).runs is runs
+
+
 # Status and outputs
 
 
