@@ -33,7 +33,7 @@ _PROCESSING = (
     DatasetStatus.BLOBS_COPIED_TO_SDS,
     DatasetStatus.INDIVIDUAL_BLOBS_COMPRESSED,
 )
-_FIRST_DATASET_ID = 7000001
+FIRST_DATASET_ID = 7000001
 _FILE_LIMIT = 1000
 
 _Name = tuple[str, str]
@@ -217,7 +217,7 @@ class Datasets:
         self._check_free("slug", draft.slug, draft.title)
         self._check_free("title", draft.title, draft.title)
         files = self._resolve(new_files, settings)
-        entry = _Entry(_FIRST_DATASET_ID + len(self._by_id), draft)
+        entry = _Entry(FIRST_DATASET_ID + len(self._by_id), draft)
         self._entries[draft.owner, draft.slug] = entry
         self._by_id[entry.dataset_id] = entry
         self._taken |= {("slug", draft.slug), ("title", draft.title)}

@@ -139,7 +139,9 @@ class Kernels:
         return self.sessions[session_id]
 
     def version_of(self, session: Session) -> KernelVersion:
-        """What a session that is open was started for."""
+        """What a session that is open runs."""
+        if not session.is_open:  # its kernel may be gone
+            raise Refusal(404, "The session has ended")
         return self._versions[session.owner, session.slug][session.version - 1]
 
     def latest_complete(self, owner: str, slug: str) -> Session | None:
@@ -288,7 +290,7 @@ class Kernels:
         machine: Machine,
         mounts: tuple[Mount, ...],
     ) -> Session:
-        assert session.status is SessionStatus.QUEUED, f"session {session} has started already"
+        assert session.status is SessionStatus.QUEUED, f"{session} has started already"
         started = replace(
             session,
             status=SessionStatus.RUNNING,
@@ -315,7 +317,8 @@ class Kernels:
         log_key: str = "",
     ) -> Session:
         session = self.sessions[session_id]
-        assert session.is_open, f"session {session_id} has ended already"
+        if not session.is_open:  # its kernel was deleted while the driver collected
+            return session
         ending = ENDING_OF_TWIST.get(twist, ending) if twist else ending
         status, message = STATUS_OF_ENDING[ending]
         if twist is Twist.REPORT_CANCELLED:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -34,7 +34,7 @@ from orchestrator.emulator.hosting import Host
 from orchestrator.emulator.ledger import Ledger, StateUnreadable
 from orchestrator.emulator.links import Links
 from orchestrator.emulator.platform import Platform
-from orchestrator.emulator.records import Session
+from orchestrator.emulator.records import Refusal, Session
 from orchestrator.emulator.routes import application
 from orchestrator.emulator.settings import Settings
 
@@ -173,16 +173,21 @@ class LocalKaggle:
 
 
 def keep_sessions(platform: Platform) -> None:
-    """One turn: start what is due, launch what has not been, collect what has ended."""
+    """One turn: start what is due, launch what has not been, collect what has ended.
+
+    A session whose kernel is deleted meanwhile is refused, and cleared away in the next turn.
+    """
     ask, do, world = platform.ledger.ask, platform.ledger.do, platform.ledger.world
     for session in ask(world.due_sessions):
         twist = platform.faults.session_twist(SESSION_START)
-        do(world.start_session, session_id=session.session_id, twist=twist)
+        with suppress(Refusal):
+            do(world.start_session, session_id=session.session_id, twist=twist)
     running = [session for session in ask(world.open_sessions) if session.started_at is not None]
     platform.host.clear_away({session.session_id for session in running})
     for session in running:
         if not platform.host.has_launched(session.session_id):
-            _launch(platform, session)
+            with suppress(Refusal):
+                _launch(platform, session)
         elif not platform.host.is_alive(session.session_id):
             _collect(platform, session.session_id)
 

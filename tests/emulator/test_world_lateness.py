@@ -162,6 +162,30 @@ def test_deleting_a_kernel_ends_its_session_and_its_bill_at_once(driver, push):
     assert (again.version, again.kernel_id > 0) == (1, True)
 
 
+def test_a_session_whose_kernel_was_deleted_stays_as_it_ended(driver):
+    driver = driver(queue_seconds=0)
+    session = driver.start(0)
+    driver.world.delete_kernel(62, **NAME)
+
+    files = [File("late.txt", "late", 1)]
+    driver.world.end_session(
+        70, session_id=session.session_id, ending="complete", files=files, log_key="late"
+    )
+
+    ended = driver.world.session_by_id(71, session_id=session.session_id)
+    assert (ended.status, ended.ended_at, ended.outputs) == ("CANCEL_ACKNOWLEDGED", 62, ())
+
+
+def test_a_session_whose_kernel_was_deleted_is_neither_started_nor_run(driver, push):
+    world = driver(queue_seconds=0).world
+    world.save_kernel(0, push=push())
+    [session] = world.due_sessions(0)
+    world.delete_kernel(1, **NAME)
+
+    for call in (world.start_session, world.version_of_session):
+        assert refusal(call, 2, session_id=session.session_id)[0] == 404
+
+
 def test_a_new_kernel_never_gets_the_number_of_a_deleted_one(driver, push):
     world = driver().world
     first = world.save_kernel(0, push=push()).kernel_id

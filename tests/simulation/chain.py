@@ -21,8 +21,9 @@ from orchestrator.journal import Journal
 from orchestrator.machine import Event, Kind, Phase, State
 from tests.simulation.clock import VirtualClock
 from tests.simulation.crashes import Effects, Killed, Watched
-from tests.simulation.faults import Fault, FaultyKaggle
+from tests.simulation.faults import Fault, FaultyKaggle, Strike
 from tests.simulation.host import Host
+from tests.simulation.journal import MemoryJournal
 from tests.simulation.kaggle import SimulatedKaggle
 
 CHAIN, KERNEL, DATASET = "sim", "kchain-sim", "kchain-sim-checkpoints"
@@ -54,20 +55,47 @@ class Plan:
     chain: dict[str, Any] = field(default_factory=dict)  # settings of kchain.toml's [chain]
     kernel: dict[str, Any] = field(default_factory=dict)  # and of its [kernel]
 
+    def strike(self, verb: str, *args: Any) -> Strike | None:
+        """Tell what happens to a call: the first fault that is due."""
+        due = [fault for fault in self.faults if fault.verb == verb and fault.is_due(args)]
+        if not due:
+            return None
+        due[0].fired += 1
+        return due[0].strike
+
+    def kill(self, number: int, moment: str) -> bool:
+        """Tell whether the process dies before or after an effect."""
+        return (number, moment) in self.kills
+
+    def act(self, run: "Simulation") -> None:
+        """Let others act between two ticks."""
+        for act in self.acts:
+            if not act.fired and act.when(run.state):
+                act.fired += 1
+                act.do(run)
+
 
 class Simulation:
     """One chain, its world and its ground truth."""
 
-    def __init__(self, plan: Plan, *, seed: int = 0, sessions: int = 3, **world: Any) -> None:
+    def __init__(
+        self,
+        plan: Any,
+        *,
+        seed: int = 0,
+        sessions: int = 3,
+        in_memory: bool = False,
+        **world: Any,
+    ) -> None:
         self._scratch = TemporaryDirectory(prefix="kchain-simulation-", dir=MEMORY)
         self.folder = Path(self._scratch.name)
-        self.plan, self.seed = plan, seed
+        self.plan, self.seed, self._in_memory = plan, seed, in_memory
         self.settings = _settings(plan, sessions)
         self.clock = VirtualClock()
         self.host = Host(self.clock, **world)
         self.host.on_landing = self._check_landing
         self.kaggle = SimulatedKaggle(self.host)
-        self.effects = Effects(plan.kills)
+        self.effects = Effects(plan.kill)
         self.restarts = -1
         self._journal: Journal | None = None
         self._start_controller()
@@ -95,7 +123,7 @@ class Simulation:
     def run(self) -> State:
         """Tick, sleep and restart until the chain is done or halted."""
         for _ in range(MOST_TICKS):
-            self._let_others_act()
+            self.plan.act(self)
             try:
                 wake = self.tick()
             except Killed:
@@ -134,7 +162,7 @@ class Simulation:
             return engine.tick(
                 self.settings,
                 self._watched("journal", journal or self._opened, frozenset({"append"})),
-                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.faults)),
+                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.strike)),
                 self._watched("files", self._files),
                 self.clock,
                 self._rng,
@@ -183,21 +211,21 @@ class Simulation:
         if self._journal:
             self._journal.close()
         self.restarts += 1
-        (self.folder / "state").mkdir(exist_ok=True)
-        self._journal = Journal(self.folder / "state" / "journal.db", CHAIN, self.clock)
+        self._journal = self._open_journal()
         self._files = Files(self.folder / "state", self.output)
         self._rng = random.Random(f"{self.seed} {self.restarts}")  # noqa: S311
 
-    def _let_others_act(self) -> None:
-        for act in self.plan.acts:
-            if not act.fired and act.when(self.state):
-                act.fired += 1
-                act.do(self)
+    def _open_journal(self) -> Journal:
+        if self._in_memory:
+            return MemoryJournal(CHAIN, self.clock, self._journal)
+        (self.folder / "state").mkdir(exist_ok=True)
+        return Journal(self.folder / "state" / "journal.db", CHAIN, self.clock)
 
     def _check_landing(self, what: str, token: str | None, files: Any) -> None:
         """Whatever lands must be what the journal, on disk, says was sent this moment (I5, I8)."""
         state = self.state
-        assert self._last_seq_on_disk() == state.seq, "what was sent is not on disk"
+        if not self._in_memory:
+            assert self._last_seq_on_disk() == state.seq, "what was sent is not on disk"
         if what == "push":
             assert state.phase is Phase.PUSH_UNKNOWN, f"a push landed in phase {state.phase}"
             assert state.push

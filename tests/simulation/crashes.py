@@ -1,6 +1,6 @@
 """Dying at a chosen effect. An effect is one call across a seam: journal, Kaggle, disk."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -14,9 +14,9 @@ class Killed(BaseException):
 class Effects:
     """Counts the effects of a run, over all its restarts, and kills it where asked to."""
 
-    def __init__(self, kills: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, kills: Callable[[int, str], bool]) -> None:
         self.names: list[str] = []
-        self.kills = frozenset(kills)  # (number of the effect, "before" or "after")
+        self._kills = kills  # asked with the number of the effect, and "before" or "after"
         self.fired: list[tuple[int, str]] = []
 
     def around(self, name: str, call: Callable[[], Any]) -> Any:
@@ -30,7 +30,7 @@ class Effects:
         return result
 
     def _die_if_asked(self, number: int, moment: str) -> None:
-        if (number, moment) in self.kills:
+        if self._kills(number, moment):
             self.fired.append((number, moment))
             raise Killed
 

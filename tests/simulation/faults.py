@@ -1,6 +1,6 @@
 """Faults between the engine and Kaggle: the n-th matching call goes wrong in a stated way."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,20 +32,17 @@ class Fault:
 
 
 class FaultyKaggle:
-    """Kaggle as seen through a bad connection; the first fault that is due strikes."""
+    """Kaggle as seen through a bad connection: `strike` says what happens to each call."""
 
-    def __init__(self, kaggle: Any, faults: Iterable[Fault]) -> None:
-        self._kaggle, self._faults = kaggle, list(faults)
+    def __init__(self, kaggle: Any, strike: Callable[..., Strike | None]) -> None:
+        self._kaggle, self._strike = kaggle, strike
 
     def __getattr__(self, verb: str) -> Any:
         call = getattr(self._kaggle, verb)
 
         def answer(*args: Any) -> Any:
-            due = [f for f in self._faults if f.verb == verb and f.is_due(args)]
-            if not due:
-                return call(*args)
-            due[0].fired += 1
-            return due[0].strike(call, *args)
+            strike = self._strike(verb, *args)
+            return strike(call, *args) if strike else call(*args)
 
         return answer
 

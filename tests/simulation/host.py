@@ -12,7 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.emulator.records import Draft, Ending, File, NewFile, Push, Session
+from orchestrator.emulator.datasets import FIRST_DATASET_ID
+from orchestrator.emulator.records import (
+    Accelerator,
+    DatasetStatus,
+    DatasetVersion,
+    Draft,
+    Ending,
+    File,
+    NewFile,
+    Push,
+    Session,
+    Twist,
+)
 from orchestrator.emulator.records import Pushed as Saved
 from orchestrator.emulator.settings import Settings
 from orchestrator.emulator.world import World
@@ -65,10 +77,16 @@ class Host:
         self.world = World(platform)
         self.clock = clock
         self.scripts, self.script = dict(scripts or {}), script or Script()  # by kernel version
+        self.script_of: Callable[[int], Script] = lambda version: self.scripts.get(
+            version, self.script
+        )
+        self.twist: Callable[[str], Twist | None] = lambda _operation: None
         self.on_landing: Callable[[str, str | None, Mapping[str, bytes]], None] | None = None
         self._blobs: dict[str, bytes] = {}
         self._ends: dict[int, tuple[float, Ending]] = {}
-        self._live_beside: dict[int, int] = {}
+        self._ours: list[int] = []  # sessions that a controller started
+        self._pushes: dict[str, list[TruePush]] = {}  # by kernel
+        self._notes: dict[str, list[str]] = {}  # by dataset; a new one's are its description
         self._failed_at: dict[int, float] = {}  # by dataset version
         clock.listeners.append(self._catch_up)
 
@@ -81,23 +99,34 @@ class Host:
 
     def save(self, push: Push) -> Saved:
         parameters = body.read_parameters(push.source)
-        live = [number for number in self._live_beside if self._session(number).is_open]
-        saved = self.world.save_kernel(self.now, push=push)
+        live = [number for number in self._ours if self._session(number).is_open]
+        saved = self.world.save_kernel(self.now, push=push, twist=self.twist("push"))
+        token = _token(push.source)
+        true = TruePush(token, saved.version, (parameters or {}).get("parent"), len(live))
+        self._pushes.setdefault(saved.slug, []).append(true)
         if parameters:
-            session = self.world.session(self.now, owner=OWNER, slug=push.slug)
-            self._live_beside[session.session_id] = len(live)
-            self._tell("push", parameters["token"], {})
+            self._ours.append(self.world.open_sessions(self.now)[-1].session_id)
+            self._tell("push", token, {})
         return saved
 
     def create(self, draft: Draft, contents: Mapping[str, bytes]) -> None:
-        self.world.create_dataset(self.now, draft=draft, files=self._upload(contents))
+        self.world.create_dataset(
+            self.now, draft=draft, files=self._upload(contents), twist=self.twist("publish")
+        )
+        self._notes[draft.slug] = [draft.description]
         self._tell("publish", _token(draft.description), contents)
 
     def publish(self, dataset: str, notes: str, contents: Mapping[str, bytes]) -> None:
         files = self._upload(contents)
         self.world.create_dataset_version(
-            self.now, owner=OWNER, slug=dataset, notes=notes, files=files
+            self.now,
+            owner=OWNER,
+            slug=dataset,
+            notes=notes,
+            files=files,
+            twist=self.twist("publish"),
         )
+        self._notes[dataset].append(notes)
         if token := _token(notes):
             self._tell("publish", token, contents)
 
@@ -127,15 +156,14 @@ class Host:
     def publish_in_vain(self, call: Callable[..., Any], request: Any, seconds: float) -> Any:
         """Make a version whose processing fails after so long."""
         answer = self.publish_slowly(call, request, NEVER_SECONDS)
-        self._failed_at[len(self.versions(request.dataset))] = self.now + seconds
+        self._failed_at[len(self._notes[request.dataset])] = self.now + seconds
         return answer
 
     def damage(self, dataset: str, ending: str, garble: Callable[[bytes], bytes]) -> None:
         """Let the newest version's files of these names hold other bytes than were sent."""
-        found = [d for d in self.world.dump(self.now)["datasets"] if d["draft"]["slug"] == dataset]
-        for name, key, _size in found[0]["versions"][-1]["files"]:
-            if name.endswith(ending):
-                self._blobs[key] = garble(self._blobs[key])
+        for file in self._version(dataset, len(self._notes[dataset])).files:
+            if file.name.endswith(ending):
+                self._blobs[file.key] = garble(self._blobs[file.key])
 
     def has_failed(self, number: int) -> bool:
         return self.now >= self._failed_at.get(number, float("inf"))
@@ -144,32 +172,19 @@ class Host:
 
     def pushes(self, kernel: str) -> list[TruePush]:
         """Every version of a kernel that ever landed, oldest first."""
-        kernels = self.world.dump(self.now)["kernels"]
-        return [
-            TruePush(
-                token=_token(version["push"]["source"]),
-                version=version["number"],
-                parent=(body.read_parameters(version["push"]["source"]) or {}).get("parent"),
-                live_beside=self._live_beside.get(version["session_id"] or 0, 0),
-            )
-            for found in kernels
-            if found["slug"] == kernel
-            for version in found["versions"]
-        ]
+        return list(self._pushes.get(kernel, ()))
 
     def versions(self, dataset: str) -> list[TrueVersion]:
         """Every version of a dataset that ever landed, oldest first."""
-        datasets = self.world.dump(self.now)["datasets"]
-        found = [found for found in datasets if found["draft"]["slug"] == dataset]
-        description = found[0]["draft"]["description"] if found else ""  # a new dataset's notes
         return [
             TrueVersion(
-                number=version["number"],
-                token=_token(version["notes"] if version["number"] > 1 else description),
-                files=body.packed({n: self._blobs[key] for n, key, _size in version["files"]}),
-                has_failed=self.has_failed(version["number"]),
+                number=version.number,
+                token=_token(notes),
+                files=body.packed({f.name: self._blobs[f.key] for f in version.files}),
+                has_failed=self.has_failed(number) or version.last_status is DatasetStatus.FAILED,
             )
-            for version in (found[0]["versions"] if found else ())
+            for number, notes in enumerate(self._notes.get(dataset, ()), start=1)
+            for version in [self._version(dataset, number)]
         ]
 
     # How it works
@@ -189,6 +204,12 @@ class Host:
             self.world.finish_upload(self.now, upload_id=upload.upload_id, files=files)
             uploaded.append(NewFile("", upload.token))
         return uploaded
+
+    def _version(self, dataset: str, number: int) -> DatasetVersion:
+        index = list(self._notes).index(dataset)
+        return self.world.stored_version(
+            self.now, dataset_id=FIRST_DATASET_ID + index, number=number
+        )
 
     def _ingested(self, name: str, content: bytes) -> dict[str, bytes]:
         if not (self.world.settings.unpack_checkpoints and name.endswith(".pt")):
@@ -220,8 +241,9 @@ class Host:
         return min(ends if due is None else [*ends, due], default=float("inf"))
 
     def _start(self, at: float, queued: Session) -> None:
-        session = self.world.start_session(at, session_id=queued.session_id)
-        script = self._script_of(session)
+        twist = self.twist("start")
+        session = self.world.start_session(at, session_id=queued.session_id, twist=twist)
+        script = self.script_of(session.version)
         limit = session.limit_seconds
         ending = Ending.TIMEOUT if script.seconds > limit else Ending(script.ending)
         self._ends[session.session_id] = (at + min(script.seconds, limit), ending)
@@ -231,7 +253,8 @@ class Host:
         session = self._session(session_id)
         left = self._left_by(session, at)
         files = [File(name, self._store(data), len(data)) for name, data in left.items()]
-        self.world.end_session(at, session_id=session_id, ending=ending, files=files)
+        twist = self.twist("end")
+        self.world.end_session(at, session_id=session_id, ending=ending, files=files, twist=twist)
 
     def _left_by(self, session: Session, at: float) -> dict[str, bytes]:
         version = self.world.kernel_version(
@@ -240,11 +263,10 @@ class Host:
         parameters = body.read_parameters(version.push.source)
         if parameters is None:
             return {}
-        script = self._script_of(session)
+        script = self.script_of(session.version)
+        if parameters["accelerator"]["count"] and session.accelerator is Accelerator.CPU:
+            return body.refuse(parameters, script, "accelerator_mismatch", at)
         return body.run(parameters, self._mounted(session, script), script, at)
-
-    def _script_of(self, session: Session) -> Script:
-        return self.scripts.get(session.version, self.script)
 
     def _mounted(self, session: Session, script: Script) -> dict[str, bytes]:
         mounted = {}

@@ -123,7 +123,8 @@ class SimulatedKaggle:
                 current_version=found.current.number,
                 is_private=found.draft.is_private,
                 is_ready=status is DatasetStatus.READY,
-                has_failed=self.host.has_failed(found.current.number),
+                has_failed=status is DatasetStatus.FAILED
+                or self.host.has_failed(found.current.number),
                 versions=tuple(
                     DatasetVersion(seen.version.number, seen.version.notes) for seen in versions
                 ),

@@ -75,7 +75,7 @@ def run(
     parent = parameters["parent"]
     start, resumed = _resume(parent, mounted) if parent else ((0, weights(0)), None)
     if start is None:
-        return {"session.json": _verdict(parameters, script, "refused", "parent_missing", at)}
+        return refuse(parameters, script, "parent_missing", at)
     if not script.saves:
         return {}
     step, value = (start[0], weights(0)) if script.forgets else start
@@ -90,6 +90,13 @@ def run(
         **{f"checkpoints/{name}": data for name, data in files.items()},
         "session.json": verdict,
     }
+
+
+def refuse(
+    parameters: Mapping[str, Any], script: Script, reason: str, at: float
+) -> dict[str, bytes]:
+    """Return what a session leaves that ends before it began."""
+    return {"session.json": _verdict(parameters, script, "refused", reason, at)}
 
 
 def _resume(
