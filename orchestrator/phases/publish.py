@@ -23,6 +23,7 @@ from orchestrator.phases.launch import AGREEING_READS
 
 # Kaggle said yes, so the version will most likely show up: a large one only when it is processed.
 ACKNOWLEDGED_PATIENCE = 6.0  # times the settle window
+PROCESSING_SECONDS = 6 * 3600  # minutes are usual; after hours it is stuck
 
 
 def verified(context: Context) -> Wake:
@@ -116,6 +117,8 @@ def published(context: Context) -> Wake:
     if info.has_failed:
         return _incomplete(context, "Kaggle failed to process it")
     if info.current_version < version or not info.is_ready:
+        if context.seconds_since(publication.seen_age) > PROCESSING_SECONDS:
+            return _incomplete(context, "Kaggle has been processing it for hours")
         return context.poll()
     if (problem := _read_back(context, version, pending)) is not None:
         return problem.wake
@@ -159,6 +162,11 @@ def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
         # A version without notes shows its files, and so whose it is, only when it is ready.
         slug = context.settings.dataset_slug
         message = f"dataset {slug} version {info.current_version} is being processed"
+        if context.seconds_since(_publication(context).sent_age) > PROCESSING_SECONDS:
+            context.halt(
+                "stuck_dataset", f"{message} for hours; look at it on Kaggle, then run with --retry"
+            )
+            return Stop(None)
         return Stop(context.wait("processing", message, context.settings.timing.poll_seconds))
     return None
 

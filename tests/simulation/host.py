@@ -111,7 +111,7 @@ class Host:
 
     def create(self, draft: Draft, contents: Mapping[str, bytes]) -> None:
         self.world.create_dataset(
-            self.now, draft=draft, files=self._upload(contents), twist=self.twist("publish")
+            self.now, draft=draft, files=self._upload(contents), twist=self.twist("create")
         )
         self._notes[draft.slug] = [draft.description]
         self._tell("publish", _token(draft.description), contents)
@@ -181,7 +181,9 @@ class Host:
                 number=version.number,
                 token=_token(notes),
                 files=body.packed({f.name: self._blobs[f.key] for f in version.files}),
-                has_failed=self.has_failed(number) or version.last_status is DatasetStatus.FAILED,
+                has_failed=self.has_failed(number)
+                or version.last_status is DatasetStatus.FAILED
+                or version.processed_at is None,
             )
             for number, notes in enumerate(self._notes.get(dataset, ()), start=1)
             for version in [self._version(dataset, number)]

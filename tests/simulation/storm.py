@@ -1,0 +1,284 @@
+"""What goes wrong in one schedule: every decision is drawn when it is due, from one seed.
+
+A storm has its own swarm of kinds, each at its own rate, and its own world; it strikes calls,
+kills the controller at effects, twists what the platform does, and lets people and the laptop
+act between ticks. After so many effects it is over, and the chain must reach its target.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.emulator.records import (
+    END_TWISTS,
+    PUBLISH_TWISTS,
+    PUSH_TWISTS,
+    START_TWISTS,
+    Refusal,
+    Twist,
+)
+from orchestrator.emulator.settings import Settings
+from orchestrator.kaggle.port import Refused, Trouble, Unknown, Unreadable
+from orchestrator.machine import Phase
+from tests.simulation.chain import DATASET, KERNEL, Simulation
+from tests.simulation.faults import Call, Strike, garbling, lost_answer, lost_request
+from tests.simulation.host import PLATFORM
+from tests.simulation.session import Script
+
+HOUR, DAY = 3600.0, 86_400.0
+SHORTEST, LONGEST = 350, 700  # effects of a storm
+READS = ("identity", "kernel", "session", "outputs", "dataset", "dataset_files", "quota")
+FETCHES = ("download", "dataset_file")
+MUTATIONS = ("push", "create_dataset", "publish_version")
+# A push whose sources are dropped, and what makes no version at all, are the only ones that the
+# protocol answers otherwise than with patience: the rest of the catalogue is drawn in full.
+TWISTS = {
+    "push": sorted(PUSH_TWISTS - {Twist.LAND_ELSEWHERE}),
+    # A first version that is hidden or stuck for ever takes the dataset's name with it.
+    "create": sorted(PUBLISH_TWISTS - {Twist.HIDE_VERSION, Twist.STICK_PROCESSING}),
+    "publish": sorted(PUBLISH_TWISTS),
+    "start": sorted(START_TWISTS),
+    "end": sorted(END_TWISTS),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which a call goes wrong, and how often it does where it is enabled."""
+
+    name: str
+    verbs: tuple[str, ...]
+    rate: float
+    make: Callable[[random.Random], Strike]
+
+
+class Storm:
+    """Takes the part of a `Plan`, without a plan."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(f"storm {seed}")  # noqa: S311
+        self.chain: dict[str, Any] = {"max_attempts": 5}
+        self.kernel: dict[str, Any] = {}
+        self.fired: Counter[str] = Counter()
+        self.left = rng.randint(SHORTEST, LONGEST)
+        self.kinds = {verb: [kind for kind in _drawn(rng) if verb in kind.verbs] for verb in _VERBS}
+        self.crash_rate = rng.choice([0.0, 0.01, 0.02, 0.04])
+        self.twist_rate = rng.choice([0.0, 0.1, 0.3])
+        self.bad_session_rate = rng.choice([0.0, 0.1, 0.3])
+        self.act_rate = rng.choice([0.0, 0.0, 0.02, 0.05])
+        self.remembered: dict[Any, Any] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return self.left <= 0
+
+    def strike(self, verb: str, *_args: Any) -> Strike | None:
+        """Tell what happens to a call."""
+        if self.is_over:
+            return None
+        for kind in self.kinds[verb]:
+            if self.rng.random() < kind.rate:
+                self.fired[kind.name] += 1
+                return kind.make(self.rng)
+        return self._remember
+
+    def _remember(self, call: Call, *args: Any) -> Any:
+        answer = call(*args)
+        self.remembered[call.__name__, str(args)[:80]] = answer
+        return answer
+
+    def kill(self, _number: int, moment: str) -> bool:
+        """Tell whether the process dies before or after an effect."""
+        self.left -= moment == "before"
+        if self.is_over or self.rng.random() >= self.crash_rate / 2:
+            return False
+        self.fired["crash"] += 1
+        return True
+
+    def twist(self, operation: str) -> Twist | None:
+        """Tell what the platform does wrong in one operation."""
+        if self.is_over or self.rng.random() >= self.twist_rate:
+            return None
+        twist = self.rng.choice(TWISTS[operation])
+        self.fired[twist.value] += 1
+        return twist
+
+    def script_of(self, version: int) -> Script:
+        """Tell what a session does; the same for as long as it runs."""
+        if version not in self._scripts:
+            self._scripts[version] = self._draw_script()
+        return self._scripts[version]
+
+    def _draw_script(self) -> Script:
+        if self.is_over or self.rng.random() >= self.bad_session_rate:
+            return Script(seconds=self.rng.choice([600.0, 2400.0, 11 * HOUR]))
+        name, script = self.rng.choice(_SESSIONS)
+        self.fired[name] += 1
+        return script
+
+    def act(self, run: Simulation) -> None:
+        """Let people and the laptop act between two ticks."""
+        if not self.is_over and self.rng.random() < self.act_rate:
+            name, act = self.rng.choice(_ACTS)
+            if act(run, self.rng):
+                self.fired[name] += 1
+
+
+def draw(seed: int, **options: Any) -> Simulation:
+    """A schedule that is the same for the same seed."""
+    storm = Storm(seed)
+    storm._scripts = {}
+    rng = storm.rng
+    platform = replace(PLATFORM, seed=seed, **_late(rng))
+    run = Simulation(
+        storm, seed=seed, sessions=rng.randint(5, 7), in_memory=True, platform=platform, **options
+    )
+    run.host.script_of, run.host.twist = storm.script_of, storm.twist
+    return run
+
+
+def _late(rng: random.Random) -> dict[str, Any]:
+    """How this world's readers learn of what happened: late, but within the settle window."""
+    habits: dict[str, Any] = {
+        "unpack_checkpoints": rng.random() < 0.2,
+        "queue_seconds": rng.choice([15.0, 300.0]),
+        "kernel_visible_seconds": rng.choice([0.0, 0.0, 30.0, 600.0]),
+        "end_reported_seconds": rng.choice([0.0, 60.0, 900.0]),
+        "outputs_listed_seconds": rng.choice([0.0, 0.0, 120.0]),
+        "dataset_visible_seconds": rng.choice([0.0, 20.0, 600.0]),
+        "dataset_readable_seconds": rng.choice([0.0, 0.0, 240.0]),
+        "gpu_sessions": rng.choice([1, 2, 2]),
+    }
+    assert set(habits) <= set(Settings.__dataclass_fields__)
+    return habits
+
+
+def _drawn(rng: random.Random) -> list[Kind]:
+    """The swarm: some of the kinds, each at its own share of its rate."""
+    chosen = rng.sample(KINDS, rng.randint(len(KINDS) // 3, len(KINDS)))
+    return [replace(kind, rate=kind.rate * rng.choice([0.5, 1.0, 2.0])) for kind in chosen]
+
+
+def _always(answer: Any) -> Callable[[random.Random], Strike]:
+    return lambda _rng: lambda _call, *_args: answer
+
+
+def _striking(strike: Strike) -> Callable[[random.Random], Strike]:
+    return lambda _rng: strike
+
+
+def _refused(trouble: Trouble) -> Callable[[random.Random], Strike]:
+    def make(rng: random.Random) -> Strike:
+        seconds = rng.choice([None, 30.0, DAY])
+        return lambda _call, *_args: Refused(trouble, "no", seconds)
+
+    return make
+
+
+def _garbled(rng: random.Random) -> Strike:
+    return garbling(
+        rng.choice(
+            [
+                lambda data: data[: len(data) // 2],
+                lambda data: bytes([data[0] ^ 1]) + data[1:],
+                lambda data: b"",
+                lambda _data: b"<Error><Code>ExpiredToken</Code></Error>",
+            ]
+        )
+    )
+
+
+def _stalled(rng: random.Random) -> Strike:
+    """An answer that comes so late that nobody waits for it any more."""
+    seconds = rng.choice([60.0, 600.0])
+
+    def strike(call: Call, *args: Any) -> Any:
+        call.__self__.host.clock.advance(seconds)
+        return Unreadable(Trouble.NETWORK, "no answer in time")
+
+    return strike
+
+
+KINDS = (
+    Kind("answer lost", MUTATIONS, 0.15, _striking(lost_answer)),
+    Kind("request lost", MUTATIONS, 0.1, _striking(lost_request)),
+    Kind("odd answer without effect", MUTATIONS, 0.05, _always(Unknown("HTTP 502"))),
+    Kind("refused: no connection", MUTATIONS, 0.1, _refused(Trouble.NETWORK)),
+    Kind("refused: too many requests", MUTATIONS, 0.1, _refused(Trouble.RATE)),
+    Kind("refused: capacity", ("push",), 0.1, _refused(Trouble.CAPACITY)),
+    Kind("refused: quota", ("push",), 0.05, _refused(Trouble.QUOTA)),
+    Kind("refused: busy", ("publish_version",), 0.1, _refused(Trouble.BUSY)),
+    Kind(
+        "read fails",
+        (*READS, *FETCHES),
+        0.08,
+        _always(Unreadable(Trouble.NETWORK, "no connection")),
+    ),
+    Kind("odd answer to a read", READS, 0.04, _always(Unreadable(Trouble.ODD, "not JSON"))),
+    Kind("read stalls", (*READS, *FETCHES), 0.02, _stalled),
+    Kind("nothing listed", ("outputs",), 0.05, _always(())),
+    Kind("garbled download", ("download",), 0.08, _garbled),
+)
+_VERBS = (*READS, *FETCHES, *MUTATIONS, "log")
+
+_SESSIONS = (
+    ("session dies at once", Script(saves=False, ending="exception", seconds=30.0)),
+    ("session raises at its end", Script(ending="exception")),
+    ("session runs out of memory", Script(ending="out_of_memory")),
+    ("session saves nothing", Script(saves=False)),
+    ("session is killed at its limit", Script(seconds=13 * HOUR)),
+    ("session makes no step", Script(steps=0)),
+    ("session names no parent", Script(denies_parent=True)),
+    ("session mounts an old version", Script(stale_versions=1)),
+    ("session is cancelled", Script(ending="cancelled")),
+)
+
+
+def _suspend(run: Simulation, rng: random.Random) -> bool:
+    run.clock.advance(rng.choice([600.0, 8 * HOUR]))
+    return True
+
+
+def _set_clock(run: Simulation, rng: random.Random) -> bool:
+    run.clock.error_seconds = rng.choice([0.0, -DAY, HOUR, 365 * DAY])
+    return True
+
+
+def _publish_by_hand(run: Simulation, _rng: random.Random) -> bool:
+    if run.state.head is None or run.state.phase is not Phase.LIVE:
+        return False
+    run.host.publish_by_hand(DATASET, {"notes.txt": b"mine"})
+    return True
+
+
+def _push_by_hand(run: Simulation, rng: random.Random) -> bool:
+    """Somebody starts a notebook: their own, or the chain's."""
+    kernel = rng.choice([KERNEL, "my-own-notebook"])
+    if kernel == KERNEL and run.state.phase is not Phase.LIVE:
+        return False
+    try:
+        run.host.push_by_hand(kernel, gpu=kernel != KERNEL)
+    except Refusal:  # too many sessions at once: not even for a person
+        return False
+    return True
+
+
+def mend(run: Simulation) -> None:
+    """Do what the halt asks a person to do, and let the chain go on."""
+    head = run.state.head
+    if run.state.halt_code == "foreign_dataset_version" and head:
+        stored = run.store / head.checkpoint.manifest_sha256
+        names = [*head.checkpoint.publish, "manifest.json"]
+        run.host.publish_by_hand(DATASET, {name: (stored / name).read_bytes() for name in names})
+        run.clock.advance(DAY)
+    run.retry()
+
+
+_ACTS = (
+    ("suspended", _suspend),
+    ("clock set", _set_clock),
+    ("published by hand", _publish_by_hand),
+    ("pushed by hand", _push_by_hand),
+)
