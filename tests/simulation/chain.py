@@ -4,7 +4,6 @@ A run is determined by its seed and its plan. `Killed` ends a process in the mid
 the next one opens journal and disk anew, as a person's second `kchain run` would.
 """
 
-import hashlib
 import random
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from tests.simulation.clock import VirtualClock
 from tests.simulation.crashes import Effects, Killed, Watched
 from tests.simulation.faults import Fault, FaultyKaggle, Strike
 from tests.simulation.host import Host
+from tests.simulation.invariants import Watch, require
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.kaggle import SimulatedKaggle
 
@@ -96,6 +96,7 @@ class Simulation:
         self.host.on_landing = self._check_landing
         self.kaggle = SimulatedKaggle(self.host)
         self.effects = Effects(plan.kill)
+        self.watch = Watch(self)
         self.restarts = -1
         self._journal: Journal | None = None
         self._start_controller()
@@ -127,11 +128,11 @@ class Simulation:
             try:
                 wake = self.tick()
             except Killed:
+                self.watch.check_local_copy(self.state)
                 self.clock.sleep(RESTART_SECONDS)
                 self._start_controller()
                 continue
-            finally:
-                self._check_local_copy()
+            self.watch.on_tick(wake, self.state)
             if wake is None:
                 return self.state
             self.clock.sleep(wake - self.clock.now())
@@ -217,38 +218,20 @@ class Simulation:
 
     def _open_journal(self) -> Journal:
         if self._in_memory:
-            return MemoryJournal(CHAIN, self.clock, self._journal)
+            return MemoryJournal(CHAIN, self.clock, self.watch.on_event, self._journal)
         (self.folder / "state").mkdir(exist_ok=True)
-        return Journal(self.folder / "state" / "journal.db", CHAIN, self.clock)
+        path = self.folder / "state" / "journal.db"
+        return Journal(path, CHAIN, self.clock, on_event=self.watch.on_event)
 
     def _check_landing(self, what: str, token: str | None, files: Any) -> None:
-        """Whatever lands must be what the journal, on disk, says was sent this moment (I5, I8)."""
-        state = self.state
         if not self._in_memory:
-            assert self._last_seq_on_disk() == state.seq, "what was sent is not on disk"
-        if what == "push":
-            assert state.phase is Phase.PUSH_UNKNOWN, f"a push landed in phase {state.phase}"
-            assert state.push
-            assert (state.push.token, state.push.sent_age is not None) == (token, True)
-            return
-        assert state.phase is Phase.PUBLISH_UNKNOWN, f"published in phase {state.phase}"
-        assert state.publication
-        assert state.pending
-        assert (state.publication.token, state.publication.sent_age is not None) == (token, True)
-        if "manifest.json" in files:
-            sent = hashlib.sha256(files["manifest.json"]).hexdigest()
-            assert sent == state.pending.manifest_sha256, "published something unverified"
+            is_written = self._last_seq_on_disk() == self.state.seq
+            require(is_written, "I8", "what was sent is not on disk")
+        self.watch.on_landing(what, token, files, self.state)
 
     def _last_seq_on_disk(self) -> int:
         with closing(sqlite3.connect(self.folder / "state" / "journal.db")) as db:
             return int(db.execute("SELECT max(seq) FROM events").fetchone()[0])
-
-    def _check_local_copy(self) -> None:
-        """The newest verified checkpoint is on this disk, byte for byte (I4)."""
-        checkpoint = self.state.pending or (self.state.head and self.state.head.checkpoint)
-        if checkpoint:
-            copy = self.store / checkpoint.manifest_sha256 / checkpoint.file
-            assert hashlib.sha256(copy.read_bytes()).hexdigest() == checkpoint.sha256
 
 
 def live_in_session(number: int) -> Callable[[State], bool]:

@@ -170,6 +170,17 @@ class Host:
 
     # The truth
 
+    def live_sessions(self) -> list[int]:
+        """The sessions of controllers that are queued or running."""
+        return [
+            s.session_id for s in self.world.open_sessions(self.now) if s.session_id in self._ours
+        ]
+
+    def files_of_version(self, number: int) -> Mapping[str, bytes]:
+        """The files of a version of the only dataset, as they were published."""
+        version = self._version(next(iter(self._notes)), number)
+        return body.packed({file.name: self._blobs[file.key] for file in version.files})
+
     def pushes(self, kernel: str) -> list[TruePush]:
         """Every version of a kernel that ever landed, oldest first."""
         return list(self._pushes.get(kernel, ()))

@@ -105,6 +105,7 @@ def test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit
     waiting = []
     arrival = Act(lambda state: state.phase is Phase.LIVE, arrive)
     run = simulate(faults=[Fault("push", delayed)], acts=[arrival])
+    run.watch.one_live = False
 
     run.run()
     assert (run.state.halt_code, run.state.heads) == ("foreign_kernel_version", 1)

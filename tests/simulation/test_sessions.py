@@ -172,6 +172,7 @@ def test_the_output_of_another_session_is_not_taken_for_the_one_that_was_asked_f
     sibling = Fault("push", push_twice, nth=2)
     mixed_up = Fault("outputs", of_the_sibling, matches=lambda _, version: version == 3)
     run = simulate(faults=[sibling, mixed_up])
+    run.watch.one_live = False
 
     run.run()
 

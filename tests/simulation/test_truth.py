@@ -20,6 +20,7 @@ def _pushed_twice(call, request):
 def test_a_token_that_landed_twice_is_noticed(simulate):
     fault = Fault("push", _pushed_twice, nth=2)
     run = simulate(faults=[fault])
+    run.watch.one_live = False
 
     run.run()
 
@@ -37,6 +38,7 @@ def test_two_live_sessions_are_noticed(simulate):
     fault = Fault("push", beside_another, nth=2)
     run = simulate(faults=[fault])
     run.host.on_landing = None
+    run.watch.one_live = False
 
     run.run()
 
@@ -67,7 +69,7 @@ def test_a_push_that_no_journal_announced_is_noticed(simulate):
     source = run.kaggle.kernel(KERNEL).source
     request = PushRequest(KERNEL, KERNEL, source, (), None, False, 3600)
 
-    with pytest.raises(AssertionError, match="a push landed in phase done"):
+    with pytest.raises(AssertionError, match="a push landed in done"):
         run.kaggle.push(request)
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from orchestrator.fold import apply
 from orchestrator.machine import Kind, Phase, State
 from tests.simulation.chain import DATASET, KERNEL, Simulation
+from tests.simulation.invariants import require
 from tests.simulation.session import read_weights, weights
 
 
 def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) -> None:
     """The chain is done with so many heads, by as many pushes if not said otherwise."""
-    assert run.state.phase is Phase.DONE, run.state
-    assert run.state.heads == sessions
+    require(run.state.phase is Phase.DONE, "I11", f"it ended as {run.state}")
+    require(run.state.heads == sessions, "I11", f"it has {run.state.heads} heads")
     landed = [push for push in run.host.pushes(KERNEL) if push.token]
     assert len(landed) == (sessions if pushes is None else pushes)
     check_always(run)
@@ -37,11 +38,13 @@ def _check_pushes(run: Simulation) -> None:
     told = _parents_by_token(run)
     landed = [push for push in run.host.pushes(KERNEL) if push.token]
     tokens = [push.token for push in landed]
-    assert len(set(tokens)) == len(tokens), "a token landed twice"
-    assert all(push.live_beside == 0 for push in landed), "two sessions were live at once"
+    require(len(set(tokens)) == len(tokens), "I2", "a token landed twice")
+    alone = all(push.live_beside == 0 for push in landed)
+    require(alone, "I1", "two sessions were live at once")
     for push in landed:
-        assert push.token in told, "a push that the journal does not know"
-        assert push.parent == told[push.token], "a session was started with another parent"
+        require(push.token in told, "I8", "a push that the journal does not know")
+        same = push.parent == told[push.token]
+        require(same, "I6", "a session was started with another parent")
 
 
 def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] | None]:
@@ -61,12 +64,14 @@ def _check_heads(run: Simulation) -> None:
     parent, step = None, 0
     for checkpoint, number, token in _heads(run):
         manifest = json.loads(versions[number].files["manifest.json"])
-        assert manifest["token"] == token, "a head is another session's than the one pushed"
-        assert manifest["parent"] == parent, "a head does not continue the one before it"
-        assert checkpoint["step"] > step
+        ours = manifest["token"] == token
+        require(ours, "I3", "a head is another session's than the one pushed")
+        continues = manifest["parent"] == parent
+        require(continues, "I3", "a head does not continue the one before it")
+        require(checkpoint["step"] > step, "I3", "a head goes back")
         step = checkpoint["step"]
         held = read_weights(versions[number].files[checkpoint["file"]])
-        assert held == (step, weights(step)), "the training did not continue exactly"
+        require(held == (step, weights(step)), "I3", "the training did not continue exactly")
         keys = ("file", "step", "bytes", "sha256", "manifest_sha256")
         parent = {key: checkpoint[key] for key in keys}
 
@@ -96,13 +101,16 @@ def _check_versions(run: Simulation) -> None:
         if version.token is None or version.has_failed or manifest_sha256 not in verified:
             continue
         wanted = {*verified[manifest_sha256]["publish"], "manifest.json"}
-        assert set(version.files) <= wanted, "a version holds what nobody verified"
+        known = set(version.files) <= wanted
+        require(known, "I5", "a version holds what nobody verified")
         if set(version.files) == wanted:
             complete.setdefault(manifest_sha256, []).append(version.number)
     for checkpoint, number, _token in _heads(run):
-        assert complete.pop(checkpoint["manifest_sha256"]) == [number]
+        found = complete.pop(checkpoint["manifest_sha256"], [])
+        require(found == [number], "I2", f"versions {found} hold the checkpoint of {number}")
     pending = run.state.pending
-    assert set(complete) <= ({pending.manifest_sha256} if pending else set())
+    left = set(complete) - ({pending.manifest_sha256} if pending else set())
+    require(not left, "I2", "a complete version that is no head's")
 
 
 def _check_output_folder(run: Simulation) -> None:

@@ -1,0 +1,137 @@
+"""What must hold after every event, whatever goes wrong.
+
+I1   one live session at a time
+I2   one landed session for each token, one complete dataset version for each checkpoint
+I3   heads only advance, each from the one before it
+I4   the newest verified checkpoint has its copy here, and once it is the head another on Kaggle
+I5   nothing is published that was not verified
+I6   a session starts from the head, and not after too many fruitless ones
+I7   no verified checkpoint disappears
+I8   whatever lands was written down before it was sent
+I9   nothing but the chain's own kernel and dataset is changed
+I11  once the storm is over, the chain reaches its target in bounded time
+I12  every wait has a reason, and an end
+
+I10, that no secret is written anywhere, is shown with the real client: there are none here.
+"""
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.machine import Event, Kind, Phase, State
+from orchestrator.phases.context import LONGEST_WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from tests.simulation.chain import Simulation
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, message: str) -> None:
+        super().__init__(f"{invariant}: {message}")
+        self.invariant = invariant
+
+
+def require(holds: object, invariant: str, message: str) -> None:
+    """Raise Violation unless it holds."""
+    if not holds:
+        raise Violation(invariant, message)
+
+
+class Watch:
+    """Looks at a run after every event and every tick; counts what it had the chance to see.
+
+    Worlds in which a lost request may land after any time are bound to break I1: there
+    `one_live` is false, and what matters is that commits are still exactly once.
+    """
+
+    one_live = True
+
+    def __init__(self, run: "Simulation") -> None:
+        self._run = run
+        self._step = 0
+        self._kept: set[str] = set()
+        self.opportunities = 0
+
+    def on_event(self, event: Event, state: State) -> None:
+        """Check what a journal that just grew must not contradict."""
+        self.opportunities += 1
+        self._check_copies(state)
+        check = _CHECKS.get(event.kind)
+        if check:
+            check(self, event, state)
+
+    def on_tick(self, wake: float | None, state: State) -> None:
+        """Check that a chain that waits says until when, and that its copy is whole."""
+        is_over = state.phase in (Phase.DONE, Phase.HALTED)
+        require(is_over == (wake is None), "I12", f"no end to the wait in phase {state.phase}")
+        if wake is not None:
+            seconds = wake - self._run.clock.now()
+            require(seconds <= LONGEST_WAIT_SECONDS, "I12", f"a wait of {seconds} seconds")
+        self.check_local_copy(state)
+
+    def check_local_copy(self, state: State) -> None:
+        """The newest verified checkpoint is on this disk, byte for byte."""
+        checkpoint = state.pending or (state.head and state.head.checkpoint)
+        if checkpoint:
+            copy = self._run.store / checkpoint.manifest_sha256 / checkpoint.file
+            digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+            require(digest == checkpoint.sha256, "I4", "the local copy is damaged")
+
+    def on_landing(self, what: str, token: str | None, files: Any, state: State) -> None:
+        """Whatever lands must be what the journal says was sent this moment."""
+        self.opportunities += 1
+        if what == "push":
+            sent = state.phase is Phase.PUSH_UNKNOWN and state.push
+            require(sent and sent.sent_age is not None, "I8", f"a push landed in {state.phase}")
+            require(sent and sent.token == token, "I8", "a push landed with another token")
+            return
+        publication = state.phase is Phase.PUBLISH_UNKNOWN and state.publication
+        require(publication, "I8", f"published in phase {state.phase}")
+        require(publication and publication.sent_age is not None, "I8", "published unannounced")
+        require(publication and publication.token == token, "I8", "published with another token")
+        if "manifest.json" in files and state.pending:
+            digest = hashlib.sha256(files["manifest.json"]).hexdigest()
+            require(digest == state.pending.manifest_sha256, "I5", "published unverified")
+
+    def _check_copies(self, state: State) -> None:
+        live = self._run.host.live_sessions()
+        require(len(live) <= 1 or not self.one_live, "I1", f"{len(live)} sessions are live at once")
+        for name in self._kept:
+            require((self._run.store / name).is_dir(), "I7", f"checkpoint {name} disappeared")
+        newest = state.pending or (state.head and state.head.checkpoint)
+        if newest:
+            self._kept.add(newest.manifest_sha256)
+            copy = self._run.store / newest.manifest_sha256 / newest.file
+            require(copy.is_file(), "I4", "no local copy of the newest verified checkpoint")
+
+    def _on_intent(self, event: Event, state: State) -> None:
+        parent = state.parent.to_body() if state.parent else None
+        require(event.data["parent"] == parent, "I6", "a session is told another parent")
+        limit = self._run.settings.chain.max_attempts
+        require(state.fruitless < limit, "I6", "a session after too many fruitless ones")
+
+    def _on_head(self, _event: Event, state: State) -> None:
+        assert state.head
+        checkpoint, version = state.head.checkpoint, state.head.version
+        require(checkpoint.step > self._step, "I3", f"head {checkpoint.step} after {self._step}")
+        self._step = checkpoint.step
+        files = self._run.host.files_of_version(version)
+        held = hashlib.sha256(files.get(checkpoint.file, b"")).hexdigest()
+        require(held == checkpoint.sha256, "I4", "the head's version on Kaggle does not hold it")
+
+    def _on_wait(self, event: Event, _state: State) -> None:
+        until, reason = event.data["until"], event.data.get("reason") or event.data.get("trouble")
+        require(reason, "I12", "a wait without a reason")
+        require(math.isfinite(until), "I12", "a wait without an end")
+
+
+_CHECKS = {
+    Kind.PUSH_INTENT: Watch._on_intent,
+    Kind.HEAD: Watch._on_head,
+    Kind.WAITING: Watch._on_wait,
+    Kind.PUSH_REFUSED: Watch._on_wait,
+    Kind.PUBLISH_REFUSED: Watch._on_wait,
+}

@@ -1,0 +1,139 @@
+"""Run schedules by the thousand: `python -m tests.simulation --seeds 20000 --first 0`."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from orchestrator.machine import Event, Phase
+from tests.simulation.chain import KERNEL, Simulation
+from tests.simulation.clock import MONDAY_AT
+from tests.simulation.storm import draw, mend
+from tests.simulation.truth import check_always, check_reached
+
+MOST_HALTS = 40  # that a person mends; each storm is over well before
+LONGEST_SECONDS = 120 * 86_400.0  # of a chain: seven sessions, at the week's quota at worst
+BATCH = 50  # schedules a process is given at a time
+YEAR_SECONDS = 365.25 * 86_400
+# Kinds that are no faults: the crash is counted by itself, a suspended laptop is not broken.
+CRASH = "crash"
+
+
+@dataclass
+class Tally:
+    """What many schedules came to."""
+
+    schedules: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    crashes: int = 0
+    halts: Counter[str] = field(default_factory=Counter)
+    effects: int = 0
+    events: int = 0
+    opportunities: int = 0
+    heads: int = 0
+    pushes: int = 0
+    lost_answers: int = 0
+    versions: int = 0
+    seconds: float = 0.0  # that passed for the chains
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(mine, Counter):
+                mine.update(value)
+            else:
+                setattr(self, name, mine + value)
+
+
+def run_one(run: Simulation) -> Tally:
+    """Run a schedule to its target; raises Violation if anything does not hold."""
+    tally = Tally(schedules=1)
+    for _ in range(MOST_HALTS):
+        run.run()
+        check_always(run)
+        if run.state.phase is Phase.DONE:
+            break
+        tally.halts[run.state.halt_code or ""] += 1
+        mend(run)
+    landed = sum(push.token is not None for push in run.host.pushes(KERNEL))
+    check_reached(run, sessions=run.settings.chain.sessions, pushes=landed)
+    passed = run.clock.true_at - MONDAY_AT
+    assert passed < LONGEST_SECONDS, f"I11: the chain took {passed / 86_400:.0f} days"
+    fired = run.plan.fired
+    tally.crashes = fired.pop(CRASH, 0)
+    tally.faults.update(fired)
+    tally.effects, tally.events = len(run.effects.names), len(run.events)
+    tally.opportunities = run.watch.opportunities
+    tally.heads, tally.pushes, tally.seconds = run.state.heads, landed, passed
+    tally.lost_answers = fired["answer lost"]
+    tally.versions = len(run.host.versions(run.settings.dataset_slug))
+    return tally
+
+
+def run_seeds(seeds: Iterable[int]) -> Tally:
+    """Run the schedules of these seeds; a failure is kept with its seed."""
+    tally = Tally()
+    for seed in seeds:
+        try:
+            with draw(seed) as run:
+                tally.add(run_one(run))
+        except Exception as error:  # noqa: BLE001 - whatever it is, its seed is what matters
+            failure = (seed, f"{type(error).__name__}: {str(error)[:300]}")
+            tally.add(Tally(schedules=1, failures=[failure]))
+    return tally
+
+
+def events_of(seed: int) -> list[Event]:
+    """Everything that a schedule's journal holds, for comparing two runs of one seed."""
+    with draw(seed) as run:
+        with contextlib.suppress(AssertionError):
+            run_one(run)
+        return list(run.events)
+
+
+def run_many(first: int, count: int, processes: int) -> Iterator[Tally]:
+    """Run `count` schedules in several processes; yields the tally of each batch."""
+    batches = [
+        range(start, min(start + BATCH, first + count))
+        for start in range(first, first + count, BATCH)
+    ]
+    if processes == 1:
+        yield from map(run_seeds, batches)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(run_seeds, batches)
+
+
+def summary(tally: Tally, wall_seconds: float, processes: int) -> str:
+    """Return all of it in one line; zeros are told with the opportunities that there were."""
+    count = tally.schedules
+    rate = count / wall_seconds
+    return (
+        f"{count:,} schedules, {len(tally.failures)} failed;"
+        f" {sum(tally.faults.values()):,} faults ({sum(tally.faults.values()) / count:.1f} each),"
+        f" {tally.crashes:,} crashes ({tally.crashes / count:.1f} each),"
+        f" {tally.seconds / YEAR_SECONDS:,.1f} simulated years;"
+        f" invariants checked {tally.opportunities:,} times;"
+        f" {rate:.1f} schedules/s, {rate / processes:.1f} per core;"
+        f" commit {commit()}"
+    )
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def now() -> float:
+    return time.perf_counter()
