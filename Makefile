@@ -15,7 +15,7 @@ test: $(STAMP) $(CLIENTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(or $(JOBS),2)
 
 # The long counts: everything that takes minutes to hours and proves more than a test run can.
 # Rewrites the table in docs/proven.md.

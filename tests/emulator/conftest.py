@@ -126,17 +126,17 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKaggle]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., Any]:
-    """Wait for a condition to hold, for 30 seconds at most; returns what it returned."""
+    """Wait for a condition to hold, for two minutes at most; returns what it returned."""
 
     def wait(condition: Callable[[], Any]) -> Any:
         pause = threading.Event()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             value = condition()
             if value:
                 return value
             pause.wait(0.02)
-        raise AssertionError("the condition did not come true within 30 seconds")
+        raise AssertionError("the condition did not come true within two minutes")
 
     return wait
 
