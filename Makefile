@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLIENTS := $(patsubst tests/clients/%.txt,$(VENV)/clients/%,$(wildcard tests/clients/*.txt))
 
-.PHONY: demo test prove bench bench-local figures hazards docs check format clean
+.PHONY: demo test prove simulate bench bench-local figures hazards docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/kchain run --sessions 3 --dry-run
@@ -21,6 +21,11 @@ test: $(STAMP) $(CLIENTS)
 # Rewrites the table in docs/proven.md.
 prove: $(STAMP) $(CLIENTS)
 	$(BIN)/pytest -m prove --timeout 3600
+
+# Whole chains in storms of faults and crashes, in process and with a virtual clock; one summary
+# line last. A seed that fails is printed with the command that replays it.
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),20000) --first $(or $(FIRST),0)
 
 # The training kernel beside other ways to write it, on an idle machine; rewrites docs/benchmarks.md.
 bench: $(STAMP)

@@ -113,7 +113,7 @@ def garbling(garble: Callable[[bytes], bytes]) -> Strike:
     """A download brings other bytes than there are, and no error."""
 
     def strike(call: Call, file: Any, sink: Any, limit_bytes: int) -> int:
-        content = _Memory()
+        content = Memory()
         call(file, content, limit_bytes)
         sink.restart()
         sink.write(garble(bytes(content.data)))
@@ -122,7 +122,7 @@ def garbling(garble: Callable[[bytes], bytes]) -> Strike:
     return strike
 
 
-class _Memory:
+class Memory:
     """A `port.Sink` that forgets nothing and keeps nothing."""
 
     def __init__(self) -> None:

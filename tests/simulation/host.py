@@ -227,8 +227,11 @@ class Host:
     def _ingested(self, name: str, content: bytes) -> dict[str, bytes]:
         if not (self.world.settings.unpack_checkpoints and name.endswith(".pt")):
             return {name: content}
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return {f"{name}/{path}": archive.read(path) for path in archive.namelist()}
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                return {f"{name}/{path}": archive.read(path) for path in archive.namelist()}
+        except zipfile.BadZipFile:
+            return {name: content}
 
     def _store(self, content: bytes) -> str:
         key = f"blob-{len(self._blobs)}"
