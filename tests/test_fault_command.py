@@ -1,9 +1,15 @@
 """`kchain local fault` and `--chaos`, as their users call them."""
 
 import json
+import os
+import shlex
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from orchestrator.cli import cli
@@ -11,6 +17,7 @@ from orchestrator.emulator.catalogue import CATALOGUE
 from orchestrator.emulator.chaos import Chaos
 from orchestrator.emulator.server import LocalKaggle
 
+ROOT = Path(__file__).parent.parent
 QUOTA = "GetAcceleratorQuotaStatistics"
 CALLS = f"""
 import os, requests
@@ -161,3 +168,84 @@ def test_chaos_needs_a_local_kaggle_of_its_own(kchain, running):
 @pytest.mark.parametrize("command", ["list", "add", "show", "clear"])
 def test_every_fault_command_has_help_with_examples(fault, command):
     assert "Example" in fault(command, "--help").stdout
+
+
+def test_settings_of_the_platform_are_listed_and_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = lambda *args: CliRunner().invoke(cli, ["local", *args])  # noqa: E731
+
+    listed = json.loads(call("settings", "--json").output)
+    assert (listed["phone_verified"], listed["layout"]) == (True, None)
+    assert "phone_verified" in call("settings").output
+
+    given = ["--set", "layout=old", "--set", "gpus_instead=A,B", "--set", "queue_seconds=0.5"]
+    assert call("exec", *given, "--", "true").exit_code == 0
+    lines = (tmp_path / ".kchain/local/kaggle/world.jsonl").read_text().splitlines()
+    settings = json.loads(lines[-1])["args"]["settings"]
+    assert (settings["layout"], settings["gpus_instead"]) == ("old", ["A", "B"])
+    assert settings["queue_seconds"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("que_seconds=1", "did you mean queue_seconds?"),
+        ("queue_seconds", "is no NAME=VALUE"),
+        ("queue_seconds=soon", "queue_seconds: Input should be a valid number"),
+        ("layout=sideways", "layout: "),
+    ],
+)
+def test_settings_that_are_none_are_refused(given, message):
+    refused = CliRunner().invoke(cli, ["local", "serve", "--set", given])
+
+    assert refused.exit_code == 2
+    assert message in refused.output
+
+
+def test_what_serve_prints_can_be_sourced_whatever_the_folder_is_called(tmp_path):
+    folder = tmp_path / "a folder with 'quotes'"
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "local", "serve"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as serving:
+        lines = []
+        while not lines or not lines[-1].startswith("Ctrl-C"):
+            lines.append(serving.stdout.readline())
+        serving.send_signal(signal.SIGINT)
+        serving.communicate()
+    exports = [shlex.split(line) for line in lines if line.startswith("export ")]
+
+    assert all(len(words) == 2 for words in exports)
+    values = dict(words[1].split("=", 1) for words in exports)
+    assert values["HOME"] == str(folder / ".kchain" / "local" / "kaggle" / "home")
+
+
+def test_a_fault_of_the_wrong_types_is_refused(tmp_path):
+    with LocalKaggle(tmp_path / "state") as server:
+        headers = {"Authorization": f"Bearer {server.token}"}
+        for fields in ({"match": 5, "effect": "hang"}, {"name": "hang", "seconds": "x"}, 7, {}):
+            answer = requests.post(
+                f"{server.url}/_local/faults", json=[fields], headers=headers, timeout=30
+            )
+            assert answer.status_code == 400
+
+
+def test_an_account_file_of_another_shape_is_refused_by_name(state):
+    state.mkdir(parents=True)
+    for content in ("{}", "[]", '{"username": "x"}', "garbage"):
+        (state / "account.json").write_text(content)
+        with pytest.raises(ValueError, match="does not hold the account's credentials"):
+            LocalKaggle(state)
+    refused = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "local", "exec", "--state", state, "--", "true"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "does not hold the account's credentials; move it away" in refused.stderr

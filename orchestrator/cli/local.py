@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import workplace
+from orchestrator.cli import local_settings, workplace
 from orchestrator.cli.fault import HELP, fault, state_option, tell_strikes
+from orchestrator.cli.local_settings import settings_option
 from orchestrator.cli.run import end_on_signals
 from orchestrator.emulator.client_env import client_environment
 from orchestrator.emulator.server import Chaos
+from orchestrator.emulator.settings import Settings
 
 chaos_option = click.option(
     "--chaos",
@@ -31,6 +34,7 @@ def local() -> None:
 
 
 local.add_command(fault)
+local.add_command(local_settings.settings)
 
 
 @local.command(
@@ -38,18 +42,20 @@ local.add_command(fault)
 Examples:
   kchain local serve --port 7777
   kchain local serve --chaos 7
+  kchain local serve --set status_stale_seconds=30 --set layout=old
 """,
     context_settings=HELP,
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0: any free port.")
+@settings_option
 @chaos_option
 @state_option
-def serve(*, port: int, seed: int | None, state: Path) -> None:
+def serve(*, port: int, settings: Settings, seed: int | None, state: Path) -> None:
     """Serve a local Kaggle until Ctrl-C, and print the variables that point a client at it."""
-    with workplace.open_local(state, port, _chaos(seed)) as (url, token):
+    with workplace.open_local(state, port, _chaos(seed), settings) as (url, token):
         click.echo(f"local Kaggle listens on {url}, state in {state.resolve()}\n")
         for name, value in client_environment(url, token, _home(state)).items():
-            click.echo(f"export {name}={value}")
+            click.echo(f"export {name}={shlex.quote(value)}")
         click.echo("\nCtrl-C ends it; sessions that run go on, and the next start finds them.")
         end_on_signals()
         try:
@@ -68,12 +74,13 @@ Examples:
 """,
     context_settings={**HELP, "ignore_unknown_options": True},
 )
+@settings_option
 @chaos_option
 @state_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(*, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
+def exec_(*, settings: Settings, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
     """Run a command against the local Kaggle, with a scratch HOME and an issued token."""
-    with workplace.open_local(state, chaos=_chaos(seed)) as (url, token):
+    with workplace.open_local(state, chaos=_chaos(seed), settings=settings) as (url, token):
         environment = client_environment(url, token, _home(state))
         beside = Path(sys.executable).parent / command[0]
         program = str(beside) if beside.exists() else shutil.which(command[0])
@@ -82,7 +89,8 @@ def exec_(*, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
         done = subprocess.run([program, *command[1:]], env=environment, check=False)
         if seed is not None:
             tell_strikes(state)
-    sys.exit(done.returncode)
+    # as a shell tells of a command that a signal killed
+    sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
 
 
 def _chaos(seed: int | None) -> Chaos | None:

@@ -80,24 +80,25 @@ def local_target(state_dir: Path) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def open_local(
-    state_dir: Path, port: int = 0, chaos: Chaos | None = None
+    state_dir: Path,
+    port: int = 0,
+    chaos: Chaos | None = None,
+    settings: LocalSettings = LocalSettings(),  # noqa: B008 - it is frozen
 ) -> Iterator[tuple[str, str]]:
     """Yield the URL and a token of the local Kaggle that keeps its state in `state_dir`."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        local = LocalKaggle(state_dir, port=port, settings=LocalSettings(), chaos=chaos)
+        local = LocalKaggle(state_dir, port=port, settings=settings, chaos=chaos)
     except PortTaken as error:
         raise ConfigError(error.strerror or str(error)) from error
     except StateLocked:
         url, token = running_local(state_dir)
-        if port or chaos:
+        if port or chaos or settings != LocalSettings():
             raise NotNow(f"a local Kaggle listens on {url} already, with this state") from None
         yield url, token
         return
     except (StateUnreadable, ValueError) as error:
-        raise ConfigError(
-            f"the local Kaggle's state in {state_dir} is damaged ({error}); move that folder away"
-        ) from error
+        raise ConfigError(f"the local Kaggle's state in {state_dir} is damaged: {error}") from error
     with local:
         yield local.url, local.token
 

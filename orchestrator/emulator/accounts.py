@@ -39,8 +39,13 @@ class Account:
 def load_account(path: Path, username: str) -> Account:
     """The credentials stored in `path`, made and stored first if there are none."""
     if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return Account(**{**stored, "username": username})
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return Account(**{**stored, "username": username})
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{path} does not hold the account's credentials; move it away, and others are made"
+            ) from None
     account = Account(
         username=username,
         token=f"KGAT_{secrets.token_hex(16)}",

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from orchestrator.emulator import catalogue_platform, catalogue_wire
-from orchestrator.emulator.faults import Fault
+from orchestrator.emulator.faults import EVERY, Fault, Wire
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ def plant(name: str, **changes: Any) -> Fault:
 
 
 def fault_from_json(fields: Mapping[str, Any]) -> Fault:
-    """Make a fault from the catalogue if only named, else from its own fields."""
+    """Make a fault from the catalogue if only named, else from its own fields.
+
+    Raises:
+        ValueError, TypeError: a field is unknown, or holds what it cannot.
+    """
+    _FIELDS.validate_python({"match": EVERY, "effect": Wire.STATUS, **fields})
     if "effect" not in fields and "name" in fields:
         return plant(**fields)
     return Fault(**fields)
@@ -49,3 +56,4 @@ def _entries() -> dict[str, Entry]:
 
 
 CATALOGUE: Mapping[str, Entry] = _entries()
+_FIELDS = TypeAdapter(Fault)  # checks the types of what comes from outside

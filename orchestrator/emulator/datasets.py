@@ -44,6 +44,10 @@ def stored_name(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def _is_a_name(text: str) -> bool:
+    return text not in ("", ".", "..") and "\0" not in text and len(text.encode()) <= 255
+
+
 def status_of(version: DatasetVersion, now: float) -> DatasetStatus:
     """How far a version has come: the stages are evenly spaced until it is processed."""
     if version.visible_at is None or now < version.visible_at:
@@ -147,11 +151,17 @@ class Datasets:
         entry = self._entries.get(_name(ref))
         return entry is not None and next(entry.visible(now), None) is not None
 
-    def mountable(self, ref: str, now: float, *, skip: int = 0) -> DatasetVersion | None:
-        """What a session that starts now would mount; `skip` so many newer ones."""
+    def mountable(
+        self, ref: str, now: float, *, newest: int = 0, skip: int = 0
+    ) -> DatasetVersion | None:
+        """The latest version that can be mounted, none after `newest`; `skip` so many."""
         entry = self._entries.get(_name(ref))
         ready = entry.ready(now) if entry else iter(())
-        found = (version for version in ready if _has_come(version.mountable_at, now))
+        found = (
+            version
+            for version in ready
+            if _has_come(version.mountable_at, now) and version.number <= (newest or version.number)
+        )
         return next(itertools.islice(found, skip, None), None)
 
     def dump(self, now: float) -> list[dict[str, Any]]:
@@ -180,6 +190,8 @@ class Datasets:
     def start_upload(
         self, name: str, size_bytes: int, *, now: float, settings: Settings, rng: Random
     ) -> Upload:
+        if size_bytes < 0 or not _is_a_name(stored_name(name)):
+            raise Refusal(400, "A file needs a name and a size")
         upload = Upload(
             token=f"{rng.getrandbits(320):080x}",
             upload_id=f"ABPnzL{rng.getrandbits(192):048x}",
@@ -281,6 +293,8 @@ class Datasets:
         _check_count(sum(1 for file in new_files if not file.folder), settings.top_level_files)
         files: dict[str, File] = {}
         for folder, token in new_files:
+            if not all(map(_is_a_name, folder.split("/")[:-1])):
+                raise Refusal(400, f"Invalid folder name '{folder}'")
             upload = self.uploads.get(self._upload_ids.get(token, ""))
             if upload is None or upload.files is None:
                 raise Refusal(200, "Path must be non-null")

@@ -33,11 +33,12 @@ class FaultyApp:
     def __init__(self, app: ASGIApp, plan: FaultPlan) -> None:
         self._app = app
         self._plan = plan
-        self._expired: set[str] = set()
+        self._expired: set[tuple[str, bytes]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"])
-        if path in self._expired:
+        link = (path, bytes(scope["query_string"]))  # a dataset's link is signed in its query
+        if link in self._expired:
             await answers.EXPIRED_LINK.send(send)
             return
         strike = None if path.startswith("/_local/") else self._plan.strike(path)
@@ -45,7 +46,7 @@ class FaultyApp:
             await self._app(scope, receive, send)
             return
         if strike.fault.effect == Wire.EXPIRE:
-            self._expired.add(path)
+            self._expired.add(link)
         if strike.fault.effect in set(Twist):
             scope["state"][TWIST] = Twist(strike.fault.effect)
             await self._app(scope, receive, send)

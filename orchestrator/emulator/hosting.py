@@ -55,7 +55,11 @@ class Host:
         return self._folder / str(session_id)
 
     def has_launched(self, session_id: int) -> bool:
-        return (self.folder(session_id) / "alive").exists()
+        return self._lock(session_id).exists()
+
+    def _lock(self, session_id: int) -> Path:
+        """Held by the supervisor; beside the folder, which a kernel may damage."""
+        return self._folder / f"{session_id}.alive"
 
     def launch(self, session: Session, version: KernelVersion) -> None:
         """Start the session's supervisor; what an interrupted attempt left is discarded."""
@@ -102,7 +106,10 @@ class Host:
                 self._blobs.lend(key, folder / name)
 
     def _spawn(self, folder: Path) -> None:
-        with (folder / "alive").open("w") as lock, (folder / "supervisor.log").open("w") as log:
+        with (
+            self._lock(int(folder.name)).open("w") as lock,
+            (folder / "supervisor.log").open("w") as log,
+        ):
             fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: held until the supervisor is gone
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.emulator.runner", str(folder)],
@@ -114,6 +121,7 @@ class Host:
                 pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
+            lock.write(str(supervisor.pid))
         threading.Thread(target=self._await_exit, args=(supervisor,), daemon=True).start()
 
     def _await_exit(self, supervisor: subprocess.Popen[bytes]) -> None:
@@ -121,7 +129,7 @@ class Host:
         self._on_exit()
 
     def is_alive(self, session_id: int) -> bool:
-        with (self.folder(session_id) / "alive").open("r+") as lock:
+        with self._lock(session_id).open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -130,9 +138,8 @@ class Host:
 
     def terminate(self, session_id: int) -> None:
         """Ask the supervisor to kill the session; it reports the ending as usual."""
-        pid_file = self.folder(session_id) / "supervisor.pid"
-        pid = pid_file.read_text(encoding="utf-8") if pid_file.exists() else ""
-        if pid and self.is_alive(session_id):  # it is empty for an instant while it is written
+        pid = self._lock(session_id).read_text(encoding="ascii")
+        if pid and self.is_alive(session_id):  # it is empty until the supervisor has started
             with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
                 os.kill(int(pid), signal.SIGTERM)
 
@@ -164,13 +171,12 @@ class Host:
 
     def discard(self, session_id: int) -> None:
         discard(self.folder(session_id))
+        self._lock(session_id).unlink(missing_ok=True)
 
     def clear_away(self, wanted: Collection[int]) -> None:
         """Kill and discard what still runs of sessions that are over, as of a deleted kernel."""
-        for folder in self._folder.iterdir():
-            session_id = int(folder.name)
-            if session_id in wanted:
-                continue
+        names = {path.name.partition(".")[0] for path in self._folder.iterdir()}
+        for session_id in {int(name) for name in names if name.isdigit()}.difference(wanted):
             if self.has_launched(session_id) and self.is_alive(session_id):
                 self.terminate(session_id)
             else:
@@ -182,6 +188,7 @@ class Host:
     def _store_log(self, session_id: int) -> str:
         """The log as Kaggle keeps it: one JSON array."""
         key = f"log-{session_id}"
+        self.folder(session_id).mkdir(exist_ok=True)  # the kernel may have removed it
         draft = self.folder(session_id) / "log.json"
         with draft.open("w", encoding="utf-8") as target:
             separator = "["

@@ -180,6 +180,7 @@ class Kernels:
         now: float,
         settings: Settings,
         has_dataset: Callable[[str], bool],
+        ready_version: Callable[[str], int],
         twist: Twist | None,
     ) -> Pushed:
         """Make a version of `push`, and queue its session."""
@@ -207,6 +208,7 @@ class Kernels:
                 created_at=now,
                 visible_at=now + settings.kernel_visible_seconds,
                 dataset_sources=good_datasets,
+                dataset_versions=tuple(map(ready_version, good_datasets)),
                 kernel_sources=good_kernels,
                 session_id=self._queue(name, number, push, now, due_at) if push.runs else None,
             ),

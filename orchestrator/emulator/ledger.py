@@ -32,11 +32,12 @@ class Ledger:
         self, path: Path, settings: Settings, clock: Callable[[], float] = time.time
     ) -> None:
         self.world = World()
+        self._path = path
         self._clock = clock
         self._lock = threading.Lock()
         _drop_torn_line(path)
         self._replay(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
         self.do(self.world.configure, settings=settings)
 
     def ask(
@@ -49,11 +50,15 @@ class Ledger:
     def do(
         self, operation: Callable[Concatenate[float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Let the world perform an operation and record it; a refused one leaves no line."""
-        assert operation.__name__ in World.OPERATIONS, operation.__name__
+        """Let the world perform an operation and record it; a refused one leaves no line.
+
+        One that cannot be recorded, as on a full disk, has not happened: OSError is raised.
+        """
+        name = operation.__name__
+        assert name in World.OPERATIONS, name
         with self._lock:
-            answer = operation(self._clock(), *args, **kwargs)
-            self._append({"at": self.world.now, "op": operation.__name__, "args": kwargs})
+            answer: T = getattr(self.world, name)(self._clock(), *args, **kwargs)
+            self._append({"at": self.world.now, "op": name, "args": kwargs})
             return answer
 
     def close(self) -> None:
@@ -61,9 +66,17 @@ class Ledger:
             self._file.close()
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, default=_to_json) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        size = os.fstat(self._file.fileno()).st_size
+        rest = memoryview((json.dumps(line, default=_to_json) + "\n").encode())
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(size)
+            self.world = World()
+            self._replay(self._path)
+            raise
 
     def _replay(self, path: Path) -> None:
         if not path.exists():

@@ -187,6 +187,7 @@ class KernelVersion:
     created_at: float
     visible_at: float  # until then readers are answered as if it were not there
     dataset_sources: tuple[str, ...]
+    dataset_versions: tuple[int, ...]  # that were ready at the push; 0 for none
     kernel_sources: tuple[str, ...]
     session_id: int | None
 

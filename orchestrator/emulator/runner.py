@@ -9,7 +9,6 @@ Kaggle's sessions outlive a laptop. Everything about it is in its folder:
     working/      where the kernel runs and leaves its outputs
     home/         a private HOME and TMPDIR, discarded
     log.jsonl     output as it comes, one {stream_name, time, data} a line
-    supervisor.pid
     result.json   how it ended, written in one piece; without it the session vanished
 
 At a limit everything the kernel started is killed without a warning. Standard library only:
@@ -190,7 +189,6 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
-    (folder / "supervisor.pid").write_text(str(os.getpid()), encoding="utf-8")
     adopt_orphans()
     try:
         result = run(folder)

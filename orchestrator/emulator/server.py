@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -48,6 +49,7 @@ __all__ = [
     "StateUnreadable",
 ]
 
+_TRY_AGAIN_SECONDS = 2.0
 _LOOK_AGAIN_SECONDS = 0.2  # for sessions whose supervisor is not our child
 
 
@@ -160,7 +162,12 @@ class LocalKaggle:
             self.platform.wake.clear()  # before looking at anything, so that no call is missed
             if self.platform.closing.is_set():
                 return
-            keep_sessions(self.platform)
+            try:
+                keep_sessions(self.platform)
+            except OSError as error:  # the disk is full: all is as it was, and tried again
+                with suppress(OSError):
+                    sys.stderr.write(f"local Kaggle cannot go on with its sessions: {error}\n")
+                self.platform.wake.wait(_TRY_AGAIN_SECONDS)
             self.platform.wake.wait(self._patience_seconds())
 
     def _patience_seconds(self) -> float | None:

@@ -109,6 +109,7 @@ class World:
             now=self.now,
             settings=self.settings,
             has_dataset=lambda ref: self._datasets.is_visible(ref, self.now),
+            ready_version=self._ready_version,
             twist=_one_of(PUSH_TWISTS, twist),
         )
 
@@ -349,13 +350,20 @@ class World:
         if not self.settings.token_can_write:
             raise denied(permission)
 
+    def _ready_version(self, ref: str) -> int:
+        ready = self._datasets.mountable(ref, self.now)
+        return ready.number if ready else 0
+
     def _draw_layout(self) -> Layout:
         return self._rng.choice(LAYOUTS)
 
     def _mounts(self, version: KernelVersion, layout: Layout, *, is_old: bool) -> Iterator[Mount]:
-        """Datasets at their latest ready version, kernels at their latest complete one."""
-        for ref in version.dataset_sources:
-            ready = self._datasets.mountable(ref, self.now, skip=int(is_old))
+        """Datasets at the version that was ready at the push, kernels at their complete one.
+
+        A dataset of which none was ready then is mounted as it is at the start.
+        """
+        for ref, newest in zip(version.dataset_sources, version.dataset_versions, strict=True):
+            ready = self._datasets.mountable(ref, self.now, newest=newest, skip=int(is_old))
             if ready is not None:
                 path = f"datasets/{ref}" if layout == "new" else ref.split("/")[1]
                 yield Mount(path, ref, ready.number, ready.files)

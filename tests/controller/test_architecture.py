@@ -55,7 +55,7 @@ ONLY_IN = {
     "kaggle": {"kaggle.client"},
     "kagglesdk": {"kaggle.client"},
     "sqlite3": {"journal"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "cli.local_settings", "emulator.catalogue"},
     "jsonschema_rs": {"contract"},
     "requests": {"transfer", "kaggle.worker"},
     "urllib3": {"transfer"},
@@ -161,6 +161,19 @@ def test_nothing_of_the_controller_unpickles_or_needs_torch(name):
 @pytest.mark.parametrize("name", ["errors", "model", "machine", "fold"])
 def test_the_bottom_does_no_input_or_output_and_reads_no_clock(name):
     assert foreign_imports_of(CONTROLLER[name]) <= PURE
+
+
+@pytest.mark.parametrize("name", ["world", "kernels", "datasets", "quota", "records", "settings"])
+def test_local_kaggles_rules_do_no_input_or_output_and_read_no_clock(name):
+    tree = CONTROLLER[f"emulator.{name}"]
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+
+    assert foreign_imports_of(tree) <= PURE | {"itertools", "random", "re", "unicodedata"}
+    assert not {"open", "print", "input"} & called
 
 
 @parametrized

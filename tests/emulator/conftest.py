@@ -1,11 +1,13 @@
 """Fixtures: worlds with invented times, and local Kaggles that listen."""
 
 import json
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +275,22 @@ def start(
     yield start_one
     for server in started:
         server.close(kill_sessions=True)
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], Any]:
+    """Let no file of this process grow beyond so many bytes: writing more fails."""
+
+    @contextmanager
+    def limit(size_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture

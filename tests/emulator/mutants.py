@@ -208,9 +208,16 @@ MUTANTS = [
     Mutant(
         "a ready version may be mounted late",
         _DATASETS,
-        "found = (version for version in ready if _has_come(version.mountable_at, now))",
-        "found = ready",
+        "_has_come(version.mountable_at, now) and",
+        "",
         _TESTS_LATE + "a_ready_version_cannot_be_read_or_mounted_at_once",
+    ),
+    Mutant(
+        "a dataset is mounted as it was at the push",
+        _DATASETS,
+        "version.number <= (newest or version.number)",
+        "True",
+        _TESTS_KERNELS + "a_dataset_is_mounted_at_the_version_that_was_ready_at_the_push",
     ),
     Mutant(
         "the layout of mounts is drawn for each session",

@@ -40,7 +40,7 @@ def stored(call):
         ("escape.zip", zipped(**{"../a": "a", "/b": "b", "c": "c"}), ["escape/c"]),
         ("broken.zip", b"PK but not really", ["broken.zip"]),
         ("model.pt", zipped(**{"model/data.pkl": "p"}), ["model.pt"]),
-        ("plain.bin", b"plain", ["plain.bin"]),
+        ("checkpoint.bin", zipped(**{"model/data.pkl": "p"}), ["checkpoint.bin"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -48,6 +48,8 @@ def test_archives_are_unpacked_at_ingest(call, name, content, files):
     call.create_dataset({name: content})
 
     assert list(stored(call)) == files
+    if files == [name]:
+        assert stored(call) == {name: len(content)}
 
 
 def test_a_checkpoint_may_be_unpacked_as_the_zip_it_is(tmp_path, caller):

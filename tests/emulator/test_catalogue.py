@@ -41,6 +41,7 @@ PREPARED = {
     "IntrospectToken": "introspect",
     "/upload/": "put",
     "/kf/": "get",
+    "/kaggle-data-sets/": "get_from_dataset",
 }
 WIRE = [name for name, entry in CATALOGUE.items() if entry.fault.effect in set(Wire)]
 TWISTS = [name for name, entry in CATALOGUE.items() if entry.fault.effect in set(Twist)]
@@ -93,6 +94,16 @@ class Shelf:
     def get(self):
         url = self.call.listing()["files"][0]["url"]
         return lambda: requests.get(url, timeout=1, stream=True)
+
+    def get_from_dataset(self):
+        answer = requests.post(
+            f"{self.server.url}/v1/datasets.DatasetApiService/DownloadDataset",
+            json={**DATASET, "fileName": "a.txt"},
+            headers=self.call.headers,
+            timeout=10,
+            allow_redirects=False,
+        )
+        return lambda: requests.get(answer.headers["Location"], timeout=1, stream=True)
 
     def _uploads(self):
         return [{"token": self.call.upload(name, b"some")} for name in ("a.txt", "b.txt")]
@@ -208,7 +219,9 @@ def halved(send, _fault, plain):
 
 
 def names(content):
-    return [file["fileName"] for file in content["files"]]
+    """The file names of a listing: a kernel's outputs, or a dataset's files."""
+    files = content.get("files") or content["datasetFiles"]
+    return [file.get("fileName") or file["name"] for file in files]
 
 
 def renamed(send, fault, _plain):
@@ -277,10 +290,12 @@ SEEN = {
 MUTATIONS = {"*", "SaveKernel", "CreateDataset", "CreateDatasetVersion", "StartBlobUpload"}
 
 
-@pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_seen_by_a_client_and_takes_effect_or_not(shelf, plant, name):
-    entry = CATALOGUE[name]
-    match, effect = entry.fault.match.split("|")[0], Wire(entry.fault.effect)
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [(name, part) for name in WIRE for part in CATALOGUE[name].fault.match.split("|")],
+)
+def test_a_fault_of_the_wire_is_seen_by_a_client_and_takes_effect_or_not(shelf, plant, name, match):
+    effect = Wire(CATALOGUE[name].fault.effect)
     plain = b"" if match in MUTATIONS else shelf.request(match)().content
     send = shelf.request(match)
     before = shelf.made()

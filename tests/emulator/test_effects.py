@@ -95,6 +95,28 @@ def test_a_link_that_expired_is_replaced_by_a_new_listing(call, plant):
     assert requests.get(new, timeout=30).text == "a"
 
 
+def test_a_datasets_link_that_expired_is_replaced_by_asking_again(call, plant):
+    call.create_dataset({"a.txt": b"a"})
+
+    def link():
+        wanted = {"ownerSlug": "local", "datasetSlug": "my-data", "fileName": "a.txt"}
+        answer = requests.post(
+            f"{call.server.url}/v1/datasets.DatasetApiService/DownloadDataset",
+            json=wanted,
+            headers=call.headers,
+            timeout=30,
+            allow_redirects=False,
+        )
+        return answer.headers["Location"]
+
+    old = link()
+    plant("link-expired")
+
+    assert [requests.get(old, timeout=30).status_code for _ in range(2)] == [403, 403]
+    call.wait_until(lambda: link() != old)  # signed anew, to the millisecond
+    assert requests.get(link(), timeout=30).text == "a"
+
+
 def test_an_object_that_changes_during_a_resumed_download_has_another_etag(call, plant):
     call.push("open('a.txt', 'w').write('a' * 100)")
     call.ended()

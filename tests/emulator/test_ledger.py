@@ -108,6 +108,21 @@ def test_a_refused_operation_leaves_no_line(open_ledger, push, tmp_path):
     assert (tmp_path / "world.jsonl").read_bytes() == before
 
 
+def test_what_cannot_be_written_has_not_happened(open_ledger, push, tmp_path, full_disk):
+    ledger = open_ledger()
+    fill(ledger, push)
+    path = tmp_path / "world.jsonl"
+    before, dump = path.read_bytes(), ledger.world.dump(5000)
+
+    with full_disk(len(before) + 100), pytest.raises(OSError, match="File too large"):
+        ledger.do(ledger.world.save_kernel, push=push(source="x" * 1000))
+
+    assert path.read_bytes() == before
+    assert ledger.world.dump(5000) == dump
+    assert ledger.do(ledger.world.save_kernel, push=push(source="again")).version == 2
+    assert open_ledger().world.dump(9000) == ledger.world.dump(9000)
+
+
 def test_new_settings_do_not_change_the_past(open_ledger, push):
     first = open_ledger()
     fill(first, push)

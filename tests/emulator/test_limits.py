@@ -95,7 +95,7 @@ def test_a_session_whose_supervisor_vanished_is_an_error_and_leaves_nothing(
     call.push(STUBBORN)
     wait_until((working / "started").exists)
 
-    os.kill(int((working.parent / "supervisor.pid").read_text()), signal.SIGKILL)
+    os.kill(int(working.parent.with_suffix(".alive").read_text()), signal.SIGKILL)
 
     assert call.ended() == {"status": "ERROR"}
     assert call.outputs() == {}

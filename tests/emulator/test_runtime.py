@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -109,6 +110,16 @@ def test_a_script_runs_with_its_inputs_mounted(start, layout, dataset, kernel):
     assert outputs["sub/deep/out.bin"] == b"out"
     assert "to stdout\n" in call.log()
     assert "to stderr\n" in call.log()
+
+
+def test_a_session_is_told_where_kaggle_is_and_not_of_its_proxy(call):
+    call.push("import json, os; json.dump(dict(os.environ), open('env.json', 'w'))")
+    call.ended()
+
+    seen = json.loads(call.outputs()["env.json"])
+    assert seen["KAGGLE_URL_BASE"] == "https://www.kaggle.com"
+    assert re.fullmatch(r"kaggle_\w+-\d+-webtier", seen["KAGGLE_CONTAINER_NAME"])
+    assert "KAGGLE_DATA_PROXY_URL" not in seen  # with it the clients would leave the API
 
 
 def test_a_script_is_run_as_python_runs_a_file(call):

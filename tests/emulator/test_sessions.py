@@ -98,7 +98,7 @@ def test_a_server_killed_outright_loses_nothing(tmp_path, caller, wait_until):
         }
         url = f"{found['url']}/v1/kernels.KernelsApiService/SaveKernel"
         requests.post(url, json=push, headers=headers, timeout=30).raise_for_status()
-        wait_until((state / "sessions" / "200000001" / "supervisor.pid").exists)
+        wait_until((state / "sessions" / "200000001.alive").exists)
     finally:
         process.kill()
         process.wait()
@@ -108,3 +108,44 @@ def test_a_server_killed_outright_loses_nothing(tmp_path, caller, wait_until):
         assert call.status() == {"status": "RUNNING"}
         gate.touch()
         assert call.ended() == {"status": "COMPLETE"}
+
+
+def test_a_full_disk_delays_the_end_of_a_session_and_loses_nothing(
+    call, wait_until, full_disk, capfd, tmp_path
+):
+    runs, go_on = tmp_path / "runs", tmp_path / "go-on"
+    call.push(
+        f"import pathlib, time\npathlib.Path({str(runs)!r}).touch()\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
+        "print('x' * 20_000)"
+    )
+    wait_until(runs.exists)
+    told = []
+
+    def has_complained():
+        told.append(capfd.readouterr().err)
+        return "cannot go on with its sessions" in "".join(told)
+
+    with full_disk(5_000):
+        go_on.touch()
+        wait_until(has_complained)
+    assert call.ended() == {"status": "COMPLETE"}
+    assert call.log() == "x" * 20_000 + "\n"
+
+
+def test_a_session_that_removes_its_own_folder_is_lost_and_not_started_again(call, tmp_path):
+    starts = tmp_path / "starts"
+    call.push(
+        f"import os, shutil\nopen({str(starts)!r}, 'a').write('x')\n"
+        "shutil.rmtree(os.path.dirname(os.getcwd()), ignore_errors=True)"
+    )
+
+    assert call.ended()["status"] == "ERROR"
+    assert starts.read_text() == "x"
+
+
+def test_strange_folders_beside_the_sessions_disturb_nobody(local, call, tmp_path):
+    (tmp_path / "state" / "sessions" / "not-a-number").mkdir()
+    call.push("print('hello')")
+
+    assert call.ended() == {"status": "COMPLETE"}

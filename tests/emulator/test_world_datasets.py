@@ -209,3 +209,23 @@ def test_foreign_datasets_do_not_exist_and_cannot_be_made(driver):
         create(driver(), draft=Draft(owner="bob", slug="my-data", title="My Data"))
 
     assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/..", "a\\..", "a\0b", "x" * 256])
+def test_a_file_needs_a_name(driver, name):
+    with pytest.raises(Refusal, match="needs a name"):
+        driver().world.start_upload(0, name=name, size_bytes=1)
+
+
+def test_a_file_has_no_negative_size(driver):
+    with pytest.raises(Refusal, match="a size"):
+        driver().world.start_upload(0, name="a.bin", size_bytes=-5)
+
+
+@pytest.mark.parametrize("folder", ["../", "a/../../", "./", "a//"])
+def test_a_folder_of_a_dataset_leads_nowhere_else(driver, folder):
+    driver = driver()
+    token = driver.upload(0).token
+
+    with pytest.raises(Refusal, match="Invalid folder name"):
+        driver.world.create_dataset(0, draft=DRAFT, files=[NewFile(folder, token)])

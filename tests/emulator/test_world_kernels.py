@@ -255,22 +255,23 @@ def test_the_layout_is_drawn_for_each_session(driver):
     assert set(layouts) == {"old", "new"}
 
 
-def test_a_dataset_is_mounted_at_its_latest_ready_version_at_the_start(driver, push):
+def test_a_dataset_is_mounted_at_the_version_that_was_ready_at_the_push(driver, push):
     driver = driver(queue_seconds=100, dataset_visible_seconds=5, dataset_processing_seconds=10)
     world = driver.world
     world.create_dataset(0, draft=_draft(), files=[driver.upload(0)])
 
-    def publish_and_start(published_at: float, started_at: float) -> int:
+    def publish_push_and_start(published_at: float, pushed_at: float) -> int:
         world.create_dataset_version(
             published_at, owner="local", slug="my-data", notes="", files=[driver.upload(0)]
         )
-        world.save_kernel(published_at, push=push(dataset_sources=("local/my-data/1",)))
-        session = world.session(started_at, owner="local", slug="train-loop")
-        [mount] = world.start_session(started_at, session_id=session.session_id).mounts
+        world.save_kernel(pushed_at, push=push(dataset_sources=("local/my-data/1",)))
+        session = world.session(pushed_at, owner="local", slug="train-loop")
+        started = world.start_session(pushed_at + 100, session_id=session.session_id)
+        [mount] = started.mounts
         return mount.version
 
-    assert publish_and_start(1000, 1009) == 1  # not ready yet
-    assert publish_and_start(2000, 2010) == 3
+    assert publish_push_and_start(1000, 1009) == 1  # not ready yet when it was pushed
+    assert publish_push_and_start(2000, 2010) == 3
 
 
 def test_a_source_without_any_ready_version_mounts_nothing(driver):
@@ -278,6 +279,13 @@ def test_a_source_without_any_ready_version_mounts_nothing(driver):
     driver.world.create_dataset(0, draft=_draft(), files=[driver.upload(0)])
 
     assert driver.start(1, dataset_sources=("local/my-data",)).mounts == ()
+
+
+def test_a_new_dataset_that_becomes_ready_in_the_queue_is_mounted(driver):
+    driver = driver(queue_seconds=100, dataset_processing_seconds=50)
+    driver.world.create_dataset(0, draft=_draft(), files=[driver.upload(0)])
+
+    assert driver.start(1, dataset_sources=("local/my-data",)).mounts[0].version == 1
 
 
 def test_the_same_calls_lead_to_the_same_world(driver):
