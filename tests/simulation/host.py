@@ -273,9 +273,7 @@ class Host:
         self.world.end_session(at, session_id=session_id, ending=ending, files=files, twist=twist)
 
     def _left_by(self, session: Session, at: float) -> dict[str, bytes]:
-        version = self.world.kernel_version(
-            at, owner=OWNER, slug=session.slug, label=f"v{session.version}"
-        )
+        version = self.world.version_of_session(at, session_id=session.session_id)
         parameters = body.read_parameters(version.push.source)
         if parameters is None:
             return {}
@@ -287,11 +285,8 @@ class Host:
     def _mounted(self, session: Session, script: Script) -> dict[str, bytes]:
         mounted = {}
         for mount in session.mounts:
-            owner, slug = mount.source.split("/")
-            number = mount.version - script.stale_versions
-            version = self.world.dataset_version(
-                self.world.now, owner=owner, slug=slug, number=number
-            )
+            number = max(1, mount.version - script.stale_versions)
+            version = self._version(mount.source.split("/")[1], number)
             mounted |= {f"{mount.path}/{f.name}": self._blobs[f.key] for f in version.files}
         return body.packed(mounted)
 
