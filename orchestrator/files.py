@@ -5,6 +5,7 @@
     <state>/staging/<token>/           what one publication uploads, new for every attempt
 
 A file gets its final name only after its bytes are flushed; a folder is promoted by one rename.
+When a method returns, what it made survives a power cut; what is still arriving need not.
 Names come from outside, so they are checked before they touch the disk.
 """
 
@@ -20,12 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.disk import Disk
 from orchestrator.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PORTS = (f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *_PORTS})
 _CHUNK_BYTES = 1 << 20
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def check_name(name: str) -> str:
@@ -42,9 +45,9 @@ def check_name(name: str) -> str:
 class Partial:
     """A file that is still arriving: a `port.Sink`. It may hold bytes of a broken attempt."""
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._file = os.fdopen(os.open(path, flags, 0o600), "r+b")
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._disk = disk
+        self._file = disk.open(path, 0, 0o600)
         self._file.seek(0, os.SEEK_END)
 
     @property
@@ -52,7 +55,7 @@ class Partial:
         return self._file.tell()
 
     def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
+        self._disk.write(self._file, chunk)
 
     def restart(self) -> None:
         self._file.seek(0)
@@ -67,19 +70,17 @@ class Partial:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._file:
-            if kind is None:
-                _flush(self._file.fileno())
+        self._file.close()
 
 
 class Files:
     """Everything the engine does to the disk, below one state folder."""
 
-    def __init__(self, state_dir: Path, output_dir: Path) -> None:
-        self.state_dir, self.output_dir = state_dir, output_dir
+    def __init__(self, state_dir: Path, output_dir: Path, disk: Disk = Disk()) -> None:  # noqa: B008
+        self.state_dir, self.output_dir, self._disk = state_dir, output_dir, disk
         for folder in ("store", "incoming", "staging"):
-            (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        output_dir.mkdir(parents=True, exist_ok=True)  # better now than after a whole session
+            disk.make_folders(state_dir / folder, 0o700)
+        disk.make_folders(output_dir)  # better now than after a whole session
 
     def has_checkpoints(self) -> bool:
         """Tell whether any verified checkpoint is kept here."""
@@ -92,12 +93,13 @@ class Files:
     def incoming(self, token: str) -> Path:
         """Return the folder of one download attempt, with `final_model/` below it."""
         folder = self.state_dir / "incoming" / check_name(token)
-        (folder / "final_model").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (folder, folder / "final_model"):
+            self._disk.make_folder(made, 0o700)
         return folder
 
     def partial(self, folder: Path, name: str) -> Partial:
         """Open a file of a download attempt for writing, where it stands."""
-        return Partial(_inside(folder, name))
+        return Partial(_inside(folder, name), self._disk)
 
     def read(self, folder: Path, name: str, limit_bytes: int) -> bytes:
         """Read a whole small file."""
@@ -118,25 +120,35 @@ class Files:
 
     def discard(self, folder: Path, name: str) -> None:
         """Remove one file of a download attempt, so that it is fetched anew."""
-        _inside(folder, name).unlink(missing_ok=True)
+        self._disk.unlink(_inside(folder, name))
 
     def promote(self, folder: Path, manifest_sha256: str, names: Iterable[str]) -> Path:
         """Move verified files of an attempt into the store, together or not at all."""
-        final = self.stored(manifest_sha256)
+        final, disk = self.stored(manifest_sha256), self._disk
         if not final.is_dir():
             ready = folder / ".verified"  # no file that arrives can have this name
-            shutil.rmtree(ready, ignore_errors=True)  # a promotion that died half way
-            ready.mkdir(mode=0o700)
+            disk.remove_folder(ready)  # a promotion that died half way
+            disk.make_folder(ready, 0o700)
             for name in names:
-                target = _inside(ready, name)
-                target.parent.mkdir(mode=0o700, exist_ok=True)
-                _link(_inside(folder, name), target)
+                source, target = _inside(folder, name), _inside(ready, name)
+                self._flush_arrived(source)
+                disk.make_folder(target.parent, 0o700)
+                self._link(source, target)
             for made in (*filter(Path.is_dir, ready.iterdir()), ready):
-                _flush_folder(made)
-            ready.rename(final)
-            _flush_folder(final.parent)
-        shutil.rmtree(folder, ignore_errors=True)
+                disk.flush(made)
+            disk.rename(ready, final)
+        disk.flush(final.parent)  # also when an earlier promotion died just before this line
+        disk.remove_folder(folder)
         return final
+
+    def _flush_arrived(self, path: Path) -> None:
+        """Let a file that arrived last; a disk that failed at it once is not asked again."""
+        try:
+            self._disk.flush(path)
+        except OSError:
+            # The next flush would succeed, and the bytes that were lost still look right in memory.
+            self._disk.unlink(path)
+            raise
 
     def stored(self, manifest_sha256: str) -> Path:
         """Return the store's folder of one verified checkpoint, whether it exists or not."""
@@ -145,11 +157,11 @@ class Files:
     def stage(self, token: str, manifest_sha256: str, names: Iterable[str]) -> Path:
         """Make a new folder with exactly these files of the store; remove older stagings."""
         for old in (self.state_dir / "staging").iterdir():
-            shutil.rmtree(old)
+            self._disk.remove_folder(old)
         folder = self.state_dir / "staging" / check_name(token)
         folder.mkdir(mode=0o700)
         for name in names:
-            _link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
+            self._link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
         return folder
 
     def deliver(self, manifest_sha256: str) -> None:
@@ -159,17 +171,38 @@ class Files:
         for path in sorted(source.rglob("*")):
             if path.is_file():
                 name = path.relative_to(source)
-                _replace_copy(path, self.output_dir / name)
+                self._replace_copy(path, self.output_dir / name)
                 kept.add(name.name)
         for other in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
             if other.name not in kept and self._was_delivered(other):
-                other.unlink()
+                self._disk.unlink(other)
 
     def _was_delivered(self, path: Path) -> bool:
         """Tell whether a file of the output folder is a copy of one in the store."""
         size = path.stat().st_size if path.is_file() else None
         copies = (folder / path.name for folder in (self.state_dir / "store").iterdir())
         return any(copy.is_file() and copy.stat().st_size == size for copy in copies)
+
+    def _link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; copy it where the file system has no hard links."""
+        try:
+            self._disk.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            self._replace_copy(source, target)
+
+    def _replace_copy(self, source: Path, target: Path) -> None:
+        """Copy a file to a name that holds the old bytes or the new ones at any time."""
+        disk, temporary = self._disk, target.with_name(f".{target.name}.part")
+        disk.make_folders(target.parent)
+        disk.unlink(temporary)
+        with source.open("rb") as reader, disk.open(temporary, os.O_EXCL, 0o666) as writer:
+            while chunk := reader.read(_CHUNK_BYTES):
+                disk.write(writer, chunk)
+        disk.flush(temporary)
+        disk.rename(temporary, target)
+        disk.flush(target.parent)
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -178,37 +211,3 @@ def _inside(folder: Path, name: str) -> Path:
     if len(parts) > 2:
         raise CheckpointError(f"refused file name {name!r}")
     return folder.joinpath(*(check_name(part) for part in parts))
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
-            raise
-        _replace_copy(source, target)
-
-
-def _replace_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    temporary.unlink(missing_ok=True)
-    with source.open("rb") as reader, temporary.open("xb") as writer:
-        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
-        writer.flush()
-        _flush(writer.fileno())
-    temporary.replace(target)
-    _flush_folder(target.parent)
-
-
-def _flush(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

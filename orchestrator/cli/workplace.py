@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from orchestrator import config
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
+from orchestrator.disk import Disk
 from orchestrator.emulator.server import Chaos, LocalKaggle, PortTaken, StateLocked, StateUnreadable
 from orchestrator.emulator.server import Settings as LocalSettings
 from orchestrator.errors import ConfigError, JournalError, NotNow
@@ -106,7 +107,7 @@ def open_local(
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
     """Hold the state folder's lock; it dies with the process."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Disk().make_folders(state_dir, 0o700)
     lock = FileLock(state_dir / "lock")
     try:
         lock.acquire(blocking=False)

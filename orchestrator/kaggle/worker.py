@@ -15,6 +15,7 @@ doing: nothing may change Kaggle that no journal is waiting for.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -47,19 +48,25 @@ def main() -> None:
     contact = _confine(hello["endpoint"])
     _place_credential(hello["credential"])
     calls, reader = _read_calls(orders, home)
+    with contextlib.suppress(BrokenPipeError):  # nobody listens: the parent is gone
+        _serve_all(hello["endpoint"], calls, answers, contact)
+    reader.join()  # it tidies up when the parent is gone, which must not be cut short
+
+
+def _serve_all(
+    endpoint: str, calls: queue.Queue[dict[str, Any]], answers: TextIO, contact: Contact
+) -> None:
+    """Start the client, then make one call after the other; return if it does not start."""
     try:
         from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
 
-        client = Client(hello["endpoint"])
+        client = Client(endpoint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the client may raise anything
         _say(answers, {"id": 0, "error": _describe(error, contact)})
         return
     _say(answers, {"id": 0, "result": {"username": client.username}})
-    try:
-        while True:
-            _serve(client, calls.get(), answers, contact)
-    except BrokenPipeError:
-        reader.join()  # nobody listens: the parent is gone, and the reader tidies up
+    while True:
+        _serve(client, calls.get(), answers, contact)
 
 
 def _read_calls(orders: TextIO, home: Path) -> tuple[queue.Queue[dict[str, Any]], threading.Thread]:

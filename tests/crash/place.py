@@ -116,7 +116,9 @@ class Place:
 
     def read(self) -> "Witness":
         """What the journal says, beside what local Kaggle knows."""
-        with Journal(self.state_dir / "journal.db", CHAIN, SystemClock(), read_only=True) as journal:
+        with Journal(
+            self.state_dir / "journal.db", CHAIN, SystemClock(), read_only=True
+        ) as journal:
             return Witness(self, journal.events, journal.state)
 
     def check(self, sessions: int = SESSIONS) -> None:

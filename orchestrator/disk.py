@@ -1,0 +1,62 @@
+"""What the disk is asked to do, one primitive a method, and when it is known to last.
+
+A file's bytes last once the file is flushed; a name (of a file made, linked, renamed or removed)
+lasts once its folder is flushed. Until then a power cut may take either, in any order. Everything
+that `files.py` writes goes through here, so that a test can put a disk beneath it that fails, or
+one that remembers what a power cut would leave.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+
+class Disk:
+    """The machine's own disk."""
+
+    def make_folders(self, path: Path, mode: int = 0o777) -> None:
+        """Make a folder and what is missing above it, to last."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            self.make_folder(folder, mode)
+            self.flush(folder.parent)
+
+    def make_folder(self, path: Path, mode: int) -> None:
+        """Make one folder, unless it is there."""
+        path.mkdir(mode=mode, exist_ok=True)
+
+    def open(self, path: Path, flags: int, mode: int) -> IO[bytes]:
+        """Open a file for reading and writing, made if it is missing; never through a symlink."""
+        flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        return os.fdopen(os.open(path, flags, mode), "r+b")
+
+    def write(self, file: IO[bytes], data: bytes) -> None:
+        """Write where the file stands."""
+        file.write(data)
+
+    def flush(self, path: Path) -> None:
+        """Let the bytes of a file, or the names in a folder, last."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name."""
+        os.link(source, target)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file or folder another name, in place of what had it."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder with all that is in it; what cannot be removed stays."""
+        shutil.rmtree(path, ignore_errors=True)
