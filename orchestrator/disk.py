@@ -37,9 +37,14 @@ class Disk:
         """Write where the file stands."""
         file.write(data)
 
+    def empty(self, file: IO[bytes]) -> None:
+        """Remove all bytes from a file and stand at its beginning."""
+        file.seek(0)
+        file.truncate()
+
     def flush(self, path: Path) -> None:
         """Let the bytes of a file, or the names in a folder, last."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -58,8 +58,7 @@ class Partial:
         self._disk.write(self._file, chunk)
 
     def restart(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        self._disk.empty(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +158,7 @@ class Files:
         for old in (self.state_dir / "staging").iterdir():
             self._disk.remove_folder(old)
         folder = self.state_dir / "staging" / check_name(token)
-        folder.mkdir(mode=0o700)
+        self._disk.make_folder(folder, 0o700)
         for name in names:
             self._link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
         return folder
