@@ -63,11 +63,12 @@ class Journal:
         self._db = _connect(path, read_only)
         try:
             self._db.execute(f"PRAGMA query_only = {read_only:d}")
-            _prepare(self._db, path)
+            begun = _prepare(self._db, path, read_only)
             self.state = State()
             self._history: list[Event] = []
             self._last: Moment | None = None
-            self._catch_up()
+            if begun:
+                self._catch_up()
         except BaseException:
             self._db.close()
             raise
@@ -166,7 +167,8 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
         raise _failure(path, error) from error
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, read_only: bool) -> bool:
+    """Make sure that the file is a journal; tell whether it is one by now."""
     try:
         # EXTRA: an acknowledged event survives a power cut. A rollback journal, because
         # there is one writer and a WAL would be two more files to lose.
@@ -181,12 +183,15 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             )
         if version == 0 and tables:
             raise _corrupt(path, "it is some other SQLite file")
+        if version == 0 and read_only:
+            return False  # whoever began to make it died, or had no room
         if version == 0:
             _create(db)
         elif (result := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise _corrupt(path, result)
     except sqlite3.Error as error:
         raise _failure(path, error) from error
+    return True
 
 
 def _create(db: sqlite3.Connection) -> None:

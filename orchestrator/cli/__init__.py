@@ -5,8 +5,10 @@ Commands are imported when they are called, so that `kchain --help` stays quick.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -23,7 +25,17 @@ COMMANDS = {
     "doctor": ("orchestrator.cli.doctor", "Check installation, credential and configuration."),
     "local": ("orchestrator.cli.local", "A local Kaggle to try everything on."),
 }
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+DRIVING = {"run", "tick"}  # they are not done when their reader is gone
+# What the machine lacks at this moment, and what its user can do about it.
+LACKING = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EIO: "see to the disk",
+    errno.EMFILE: "raise the limit on open files",
+    errno.ENFILE: "end other programs",
+    errno.EAGAIN: "end other programs",
+    errno.ENOMEM: "end other programs",
+}
 
 
 class Commands(click.Group):
@@ -57,16 +69,16 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             _leave("interrupted; run the same command again to go on (a dry run starts anew)", 130)
         except BrokenPipeError:
-            sys.exit(0)
+            _leave_unheard(3 if ctx.invoked_subcommand in DRIVING else 0)
         except OSError as error:
-            if error.filename is None and error.errno not in DISK_FULL:
+            todo = LACKING.get(error.errno or 0)
+            if error.filename is None and todo is None:
                 raise
-            full = error.errno in DISK_FULL
-            todo = "make room" if full else "check that this path can be written"
             _leave(
-                f"{error.strerror}: {error.filename or 'the disk'}; {todo}, and run the same"
-                " command again: nothing was lost",
-                3 if full else 2,
+                f"{error.strerror}: {error.filename or 'this machine'};"
+                f" {todo or 'check that this path can be used'}, and run the same command again:"
+                " nothing was lost",
+                3 if todo else 2,
             )
 
 
@@ -76,7 +88,15 @@ def printable(text: str) -> str:
 
 
 def _leave(message: str, code: int) -> None:
-    click.echo(f"kchain: {printable(message)}", err=True)
+    with contextlib.suppress(OSError):  # the code tells it all the same
+        click.echo(f"kchain: {printable(message)}", err=True)
+    sys.exit(code)
+
+
+def _leave_unheard(code: int) -> None:
+    """Leave when nobody reads our output: Python would try to write what is left of it."""
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
     sys.exit(code)
 
 
