@@ -30,6 +30,7 @@ DRIVING = {"run", "tick"}  # they are not done when their reader is gone
 LACKING = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit on file sizes",
     errno.EIO: "see to the disk",
     errno.EMFILE: "raise the limit on open files",
     errno.ENFILE: "end other programs",

@@ -33,11 +33,18 @@ _DOING = {  # what the live line says until something better is known
 }
 
 
+class Screen(Console):
+    """A console that leaves it to the command what to do when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Display:
     """Shows a chain's events and progress on one stream. Safe to call from two threads."""
 
     def __init__(self, *, to_stderr: bool = False) -> None:
-        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self.console = Screen(stderr=to_stderr, highlight=False, soft_wrap=True)
         self._live: Status | None = None
         self._shown_at = 0.0
         self._lock = threading.Lock()

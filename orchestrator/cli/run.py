@@ -185,15 +185,18 @@ class _Watch:
         assert state.push.version is not None
         slug = self._place.project.settings.kernel_slug
         self._follower = self._place.kaggle.follow(slug, state.push.version)
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._follow, args=(state.session, state.push.version), daemon=True
         )
-        self._thread.start()
+        with contextlib.suppress(RuntimeError):  # no thread to be had: the log is not shown
+            thread.start()
+            self._thread = thread
 
     def _follow(self, session: int, version: int) -> None:
         """Show new lines; each connection replays the log from its start."""
         known = self._seen.get(version, 0)
-        with contextlib.closing(self._follower):
+        # OSError: no process to be had, or nobody reads what is shown; the main thread meets it too.
+        with contextlib.suppress(OSError), contextlib.closing(self._follower):
             for count, entry in enumerate(self._follower, start=1):
                 if count > known:
                     self._seen[version] = count

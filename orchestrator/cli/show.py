@@ -46,11 +46,10 @@ def status(*, given: str | None, local: bool, as_json: bool) -> None:
             return
         click.echo(_describe(project, journal.state))
         if rows := report.rows(journal.events):
-            from rich.console import Console  # noqa: PLC0415 - keeps status quick
+            # Imported here so that a status without tables is quick.
+            from orchestrator.cli.display import Screen, closing_tables  # noqa: PLC0415
 
-            from orchestrator.cli.display import closing_tables  # noqa: PLC0415
-
-            Console(highlight=False, soft_wrap=True).print(closing_tables(rows))
+            Screen(highlight=False, soft_wrap=True).print(closing_tables(rows))
 
 
 @click.command(

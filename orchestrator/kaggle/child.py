@@ -7,6 +7,7 @@ passed, or the process died). `sent` tells whether a request that changes Kaggle
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,12 +179,9 @@ class Child:
             env=_environment(self._home),
             start_new_session=True,
         )
-        self._readers = [
-            threading.Thread(target=target, args=(self._process, self._messages), daemon=True)
-            for target in (self._read_answers, self._read_prints)
-        ]
-        for reader in self._readers:
-            reader.start()
+        self._readers = []
+        for target in (self._read_answers, self._read_prints):
+            self._read_in_background(target)
         hello = {
             "home": str(self._home),
             "endpoint": self._endpoint,
@@ -191,6 +189,14 @@ class Child:
         }
         with contextlib.suppress(OSError):  # it died at once; _receive sees its output end
             self._write(json.dumps(hello))
+
+    def _read_in_background(self, target: Callable[..., None]) -> None:
+        reader = threading.Thread(target=target, args=(self._process, self._messages), daemon=True)
+        try:
+            reader.start()
+        except RuntimeError as error:  # how Python says that the machine gives no thread
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        self._readers.append(reader)
 
     def _write(self, line: str) -> None:
         pipe = self._process and self._process.stdin

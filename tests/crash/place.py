@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -120,6 +121,15 @@ class Place:
             self.state_dir / "journal.db", CHAIN, SystemClock(), read_only=True
         ) as journal:
             return Witness(self, journal.events, journal.state)
+
+    def count_events(self) -> int:
+        """How many events there are, also while a controller is writing some."""
+        uri = f"file:{self.state_dir / 'journal.db'}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+                return int(db.execute("SELECT count(*) FROM events").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # it is just being made, or locked
 
     def check(self, sessions: int = SESSIONS) -> None:
         """The chain has reached its target, and no invariant was broken on the way."""
