@@ -27,10 +27,11 @@ class Points:
     def __init__(self, folder: Path) -> None:
         self._wanted = frozenset((folder / "points").read_text().splitlines())
         self._passed = os.open(folder / "passed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.session = 0  # until the journal is open
+        self.journal: Journal | None = None
 
     def pass_by(self, moment: str, name: str) -> None:
-        point = f"{moment} {name} in session {self.session}"
+        session = self.journal.state.session if self.journal else 0
+        point = f"{moment} {name} in session {session}"
         os.write(self._passed, f"{point}\n".encode())
         if point in self._wanted:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -42,6 +43,13 @@ def watch(points: Points) -> None:
         for name, method in list(vars(owner).items()):
             if callable(method) and not name.startswith("_"):
                 setattr(owner, name, _watched(points, seam, name, method))
+    opened = Journal.__init__
+
+    def open_journal(self: Journal, *args: Any, **kwargs: Any) -> None:
+        opened(self, *args, **kwargs)
+        points.journal = self
+
+    Journal.__init__ = open_journal  # type: ignore[method-assign]
 
 
 def _watched(
@@ -49,8 +57,6 @@ def _watched(
 ) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self, Journal):
-            points.session = self.state.session
         label = f"{seam}.{name}" + (f" {args[0]}" if (seam, name) == ("journal", "append") else "")
         points.pass_by("before", label)
         result = method(self, *args, **kwargs)

@@ -45,6 +45,7 @@ class Storm:
         elif way == "the controller alone":
             process.kill()
         else:
+            wait_until(lambda: process.children() or process.poll() is not None, "a worker")
             workers = process.children()[:1]
             for worker in workers:
                 worker.kill()  # the controller goes on; its call has no answer
