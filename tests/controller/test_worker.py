@@ -279,6 +279,34 @@ def test_the_worker_does_not_touch_a_home_that_is_not_its_own(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_worker_that_nobody_listens_to_stays_until_it_can_tidy_up(tmp_path, server):
+    home = tmp_path / "kchain-worker-home"
+    home.mkdir()
+    hello = {
+        "home": str(home),
+        "endpoint": server.url,
+        "credential": {"file": "access_token", "content": "KGAT_" + "a" * 32},
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.kaggle.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"HOME": str(home), "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    process.stdout.close()  # its controller is being killed: first one pipe is gone,
+    process.stdin.write(json.dumps(hello) + "\n")
+    process.stdin.flush()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(5)
+    assert list(home.rglob("access_token"))
+    process.stdin.close()  # then the other
+
+    process.wait(30)
+    assert not home.exists()
+
+
 CONTROLLER = """
 import json, sys
 from orchestrator.kaggle import credentials
