@@ -77,7 +77,7 @@ class Commands(click.Group):
                 raise
             _leave(
                 f"{error.strerror}: {error.filename or 'this machine'};"
-                f" {todo or 'check that this path can be used'}, and run the same command again:"
+                f" {todo or 'check that this path can be written'}, and run the same command again:"
                 " nothing was lost",
                 3 if todo else 2,
             )
