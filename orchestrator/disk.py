@@ -19,7 +19,7 @@ class Disk:
 
     def make_folders(self, path: Path, mode: int = 0o777) -> None:
         """Make a folder and what is missing above it, to last."""
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
         for folder in reversed(missing):
             self.make_folder(folder, mode)
             self.flush(folder.parent)
