@@ -55,9 +55,9 @@ class Host:
         return self._folder / str(session_id)
 
     def has_launched(self, session_id: int) -> bool:
-        return self._lock(session_id).exists()
+        return self.lock_path(session_id).exists()
 
-    def _lock(self, session_id: int) -> Path:
+    def lock_path(self, session_id: int) -> Path:
         """Held by the supervisor; beside the folder, which a kernel may damage."""
         return self._folder / f"{session_id}.alive"
 
@@ -107,7 +107,7 @@ class Host:
 
     def _spawn(self, folder: Path) -> None:
         with (
-            self._lock(int(folder.name)).open("w") as lock,
+            self.lock_path(int(folder.name)).open("w") as lock,
             (folder / "supervisor.log").open("w") as log,
         ):
             fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: held until the supervisor is gone
@@ -129,7 +129,7 @@ class Host:
         self._on_exit()
 
     def is_alive(self, session_id: int) -> bool:
-        with self._lock(session_id).open("r+") as lock:
+        with self.lock_path(session_id).open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -138,7 +138,7 @@ class Host:
 
     def terminate(self, session_id: int) -> None:
         """Ask the supervisor to kill the session; it reports the ending as usual."""
-        pid = self._lock(session_id).read_text(encoding="ascii")
+        pid = self.lock_path(session_id).read_text(encoding="ascii")
         if pid and self.is_alive(session_id):  # it is empty until the supervisor has started
             with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
                 os.kill(int(pid), signal.SIGTERM)
@@ -171,7 +171,7 @@ class Host:
 
     def discard(self, session_id: int) -> None:
         discard(self.folder(session_id))
-        self._lock(session_id).unlink(missing_ok=True)
+        self.lock_path(session_id).unlink(missing_ok=True)
 
     def clear_away(self, wanted: Collection[int]) -> None:
         """Kill and discard what still runs of sessions that are over, as of a deleted kernel."""

@@ -20,7 +20,7 @@ class QuickHost(Host):
     """Runs each session as a timer; the lock that says that it lives is held until it ends."""
 
     def _spawn(self, folder: Path) -> None:
-        lock = (folder / "alive").open("w")
+        lock = self.lock_path(int(folder.name)).open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
         _log(folder, {"event": "start"})
 
