@@ -1,11 +1,13 @@
 """`kchain local fault` and `--chaos`, as their users call them."""
 
+import fcntl
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ from orchestrator.cli import cli
 from orchestrator.emulator.catalogue import CATALOGUE
 from orchestrator.emulator.chaos import Chaos
 from orchestrator.emulator.server import LocalKaggle
+from tests.crash.place import wait_until
 
 ROOT = Path(__file__).parent.parent
+SERVE = (sys.executable, "-m", "orchestrator", "local", "serve")
 QUOTA = "GetAcceleratorQuotaStatistics"
 CALLS = f"""
 import os, requests
@@ -202,21 +206,47 @@ def test_settings_that_are_none_are_refused(given, message):
     assert message in refused.output
 
 
+@contextmanager
+def serving(folder, stdout=subprocess.PIPE):
+    """`kchain local serve` as a shell's background job: Ctrl-C is ignored when it starts."""
+    with subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *SERVE],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_GETPIPE_SZ"), reason="needs a pipe of known size")
+def test_serving_in_the_background_can_be_ended_before_it_says_so(tmp_path):
+    reader, writer = os.pipe()
+    capacity = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    os.write(writer, b"\n" * capacity)  # whoever prints now waits for a reader
+    with serving(tmp_path, stdout=writer) as process, os.fdopen(reader) as output:
+        os.close(writer)
+        wait_until((tmp_path / ".kchain/local/kaggle/server.json").exists, "it serves")
+        process.send_signal(signal.SIGINT)
+        told = output.read()
+        process.wait(timeout=30)
+
+    assert process.returncode == 0
+    assert told.endswith("ended\n")
+
+
 def test_what_serve_prints_can_be_sourced_whatever_the_folder_is_called(tmp_path):
     folder = tmp_path / "a folder with 'quotes'"
     folder.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "local", "serve"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as serving:
+    with serving(folder) as process:
         lines = []
         while not lines or not lines[-1].startswith("Ctrl-C"):
-            lines.append(serving.stdout.readline())
-        serving.send_signal(signal.SIGINT)
-        serving.communicate()
+            lines.append(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
     exports = [shlex.split(line) for line in lines if line.startswith("export ")]
 
     assert all(len(words) == 2 for words in exports)

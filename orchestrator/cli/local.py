@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import click
 from orchestrator.cli import local_settings, workplace
 from orchestrator.cli.fault import HELP, fault, state_option, tell_strikes
 from orchestrator.cli.local_settings import settings_option
-from orchestrator.cli.run import end_on_signals
+from orchestrator.cli.run import ENDING_SIGNALS
 from orchestrator.emulator.client_env import client_environment
 from orchestrator.emulator.server import Chaos
 from orchestrator.emulator.settings import Settings
@@ -52,16 +53,14 @@ Examples:
 @state_option
 def serve(*, port: int, settings: Settings, seed: int | None, state: Path) -> None:
     """Serve a local Kaggle until Ctrl-C, and print the variables that point a client at it."""
+    asked_to_end = _asked_to_end()  # before anybody is told that it runs, and may end it
     with workplace.open_local(state, port, _chaos(seed), settings) as (url, token):
         click.echo(f"local Kaggle listens on {url}, state in {state.resolve()}\n")
         for name, value in client_environment(url, token, _home(state)).items():
             click.echo(f"export {name}={shlex.quote(value)}")
         click.echo("\nCtrl-C ends it; sessions that run go on, and the next start finds them.")
-        end_on_signals()
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            click.echo("ended")
+        asked_to_end.wait()
+    click.echo("ended")
 
 
 @local.command(
@@ -91,6 +90,14 @@ def exec_(*, settings: Settings, seed: int | None, state: Path, command: tuple[s
             tell_strikes(state)
     # as a shell tells of a command that a signal killed
     sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+
+
+def _asked_to_end() -> threading.Event:
+    """Set once a signal asks for the end; unlike an exception, it finds nothing half opened."""
+    asked = threading.Event()
+    for number in ENDING_SIGNALS:
+        signal.signal(number, lambda _number, _frame: asked.set())
+    return asked
 
 
 def _chaos(seed: int | None) -> Chaos | None:

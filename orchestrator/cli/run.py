@@ -28,6 +28,8 @@ from orchestrator.kaggle.port import Trouble, Unreadable
 from orchestrator.machine import Phase, State
 
 AFTER_LOG_SECONDS = 0.3  # a log that ended means a session that is about to end
+# SIGINT too: a shell starts its background jobs with Ctrl-C ignored.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TRAIN_PACKAGES = ("torch", "datasets", "tokenizers", "transformers", "papermill", "ipykernel")
 
 config_option = click.option(
@@ -328,13 +330,10 @@ def _need_training_packages() -> None:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: tidily.
-
-    SIGINT is set too: a shell starts its background jobs with Ctrl-C ignored.
-    """
+    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: tidily."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)

@@ -104,9 +104,13 @@ class LocalKaggle:
                 timeout_graceful_shutdown=2,
             )
         )
+        # daemon: a program that is interrupted before it can call close() ends all the same
         self._threads = [
-            threading.Thread(target=self._http.run, args=([listener],), name="local-kaggle-http"),
-            threading.Thread(target=self._keep_sessions, name="local-kaggle-sessions"),
+            threading.Thread(target=target, args=args, name=f"local-kaggle-{name}", daemon=True)
+            for name, target, args in (
+                ("http", self._http.run, ([listener],)),
+                ("sessions", self._keep_sessions, ()),
+            )
         ]
         for thread in self._threads:
             thread.start()
