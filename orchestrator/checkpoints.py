@@ -156,6 +156,43 @@ def _sha256_of_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     return digest.hexdigest()
 
 
+def published_names(files: Mapping[str, int], manifest: Mapping[str, Any]) -> set[str]:
+    """Return the file names of a dataset version, a `.pt` that Kaggle unpacked counted as one.
+
+    It becomes a folder of its own name, with or without the archive's root folder in it.
+    """
+    names = set(files)
+    for entry in manifest["files"]:
+        folder = entry["name"] + "/"
+        below = {name for name in names if name.startswith(folder)}
+        paths = {name.removeprefix(folder) for name in below}
+        members = {member["path"] for member in entry.get("members", [])}
+        if members and members in (paths, {path.partition("/")[2] for path in paths}):
+            names = (names - below) | {entry["name"]}
+    return names
+
+
+def is_complete(manifest: Manifest, files: Mapping[str, int]) -> bool:
+    """Tell whether a dataset version holds exactly what its manifest says is to be published.
+
+    A checkpoint older than the newest is published without what tells of the newest.
+    """
+    names = published_names(files, manifest.body)
+    sizes = {entry["name"]: entry["bytes"] for entry in manifest.body["files"]}
+    held = names - {MANIFEST}
+    if MANIFEST not in names or not held <= sizes.keys():
+        return False
+    if any(files.get(name, sizes[name]) != sizes[name] for name in held):
+        return False
+    if manifest.latest["name"] in held:
+        return held == set(manifest.body["publish"])
+    try:
+        checkpoint = as_checkpoint(manifest, None, held)
+    except CheckpointError:
+        return False
+    return checkpoint.file in held and set(checkpoint.publish) == held
+
+
 def as_checkpoint(
     manifest: Manifest, verdict: Mapping[str, Any] | None, kept: Collection[str]
 ) -> Checkpoint:

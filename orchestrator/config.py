@@ -44,6 +44,7 @@ class ChainSection(Section):
     sessions: Annotated[int, Field(ge=1, le=1000)] = 3
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     output: str = "output"
+    force_folder: bool = False  # keep state on a network or synchronised folder all the same
 
     @field_validator("name")
     @classmethod

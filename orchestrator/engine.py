@@ -18,10 +18,12 @@ from orchestrator.kaggle.port import Kaggle
 from orchestrator.kernel import Template
 from orchestrator.machine import TERMINAL, Kind, Phase, State
 from orchestrator.phases import collect, launch, publish
+from orchestrator.phases import recover as recovery
 from orchestrator.phases.context import HEARTBEAT_SECONDS, Context, Wake
 
 STEPS: dict[Phase, Callable[[Context], Wake]] = {
     Phase.UNBOUND: launch.bind,
+    Phase.RECOVERING: recovery.recovering,
     Phase.IDLE: launch.idle,
     Phase.PUSHING: launch.pushing,
     Phase.PUSH_UNKNOWN: launch.push_unknown,
@@ -32,6 +34,8 @@ STEPS: dict[Phase, Callable[[Context], Wake]] = {
     Phase.PUBLISH_UNKNOWN: publish.publish_unknown,
     Phase.PUBLISHED: publish.published,
 }
+
+BEFORE_A_PUSH = frozenset({Phase.IDLE, Phase.PUSHING})  # where nothing runs, nothing is half done
 
 
 def tick(  # noqa: PLR0913 - the engine's seam: every part of the world it may touch
@@ -57,17 +61,55 @@ def tick(  # noqa: PLR0913 - the engine's seam: every part of the world it may t
     context = Context(settings, template, endpoint, journal, kaggle, files, clock, rng)
     _check_binding(context)
     _reopen(context)
-    while journal.state.phase not in TERMINAL:
+    return _go_on(context, lambda: journal.state.phase not in TERMINAL)
+
+
+def recover(  # noqa: PLR0913 - the engine's seam, as above
+    settings: Settings,
+    journal: Journal,
+    kaggle: Kaggle,
+    files: Files,
+    clock: Clock,
+    rng: random.Random,
+    *,
+    endpoint: str,
+) -> float | None:
+    """Rebuild an empty journal from what Kaggle holds of the chain, and change nothing there.
+
+    Returns:
+        The Unix time at which to call again; None when the journal is rebuilt, or halted.
+
+    Raises:
+        ConfigError: the journal is in use, or nothing of the chain is on the account.
+        NotNow: Kaggle cannot be read.
+    """
+    context = Context(settings, None, endpoint, journal, kaggle, files, clock, rng)
+    if journal.state.phase is not Phase.RECOVERING:
+        recovery.begin(context)
+    _check_binding(context)
+    return _go_on(context, lambda: journal.state.phase is Phase.RECOVERING)
+
+
+def _go_on(context: Context, is_due: Callable[[], bool]) -> float | None:
+    """Take one step after the other; return when to look again, None when none is due."""
+    journal, clock = context.journal, context.clock
+    while is_due():
         state = journal.state
         # A wait holds for an hour, then its reason is looked at again: it may be mended.
         age = journal.age
-        if age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS):
+        waits = age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)
+        if waits and not _may_stop(context):
             return clock.now() + state.wait_until_age - age
         wake = STEPS[state.phase](context)
         if wake is not None and wake > clock.now():
             return wake
         assert wake is not None or journal.state.seq > state.seq, f"no progress in {state.phase}"
     return None
+
+
+def _may_stop(context: Context) -> bool:
+    """Tell whether a wait is for a push that nobody wants any more."""
+    return context.state.phase in BEFORE_A_PUSH and context.files.is_stop_asked()
 
 
 def retry(journal: Journal) -> State:
@@ -82,7 +124,7 @@ def _reopen(context: Context) -> None:
     state = context.state
     complete = state.head is not None and state.head.checkpoint.training_complete
     wanted = state.heads < context.settings.chain.sessions
-    if state.phase is Phase.DONE and wanted and not complete:
+    if state.phase is Phase.DONE and wanted and not complete and not context.files.is_stop_asked():
         context.journal.append(Kind.REOPENED)
 
 

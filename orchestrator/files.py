@@ -42,6 +42,29 @@ def check_name(name: str) -> str:
     return name
 
 
+def stop_marker(state_dir: Path) -> Path:
+    """Return the file whose presence asks the chain to launch no more sessions."""
+    return state_dir / "stop"
+
+
+def is_stop_asked(state_dir: Path) -> bool:
+    """Tell whether a person wants no more sessions to be launched."""
+    return stop_marker(state_dir).exists()
+
+
+def ask_stop(state_dir: Path, *, wanted: bool = True) -> bool:
+    """Ask the chain to stop, or not to, durably and without its lock; tell if that is news."""
+    if is_stop_asked(state_dir) is wanted:
+        return False
+    marker = stop_marker(state_dir)
+    if wanted:
+        marker.touch(mode=0o600)
+    else:
+        marker.unlink(missing_ok=True)
+    _flush_folder(state_dir)
+    return True
+
+
 class Partial:
     """A file that is still arriving: a `port.Sink`. It may hold bytes of a broken attempt."""
 
@@ -80,6 +103,14 @@ class Files:
         for folder in ("store", "incoming", "staging"):
             disk.make_folders(state_dir / folder, 0o700)
         disk.make_folders(output_dir)  # better now than after a whole session
+
+    def is_stop_asked(self) -> bool:
+        """Tell whether a person wants no more sessions to be launched."""
+        return is_stop_asked(self.state_dir)
+
+    def withdraw_stop(self) -> bool:
+        """Go on launching sessions; tell whether a stop had been asked for."""
+        return ask_stop(self.state_dir, wanted=False)
 
     def has_checkpoints(self) -> bool:
         """Tell whether any verified checkpoint is kept here."""

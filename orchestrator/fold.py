@@ -35,6 +35,33 @@ def _bound(state: State, event: Event) -> State:
     return replace(state, binding=Binding.from_body(event.data))
 
 
+def _recovered(state: State, event: Event) -> State:
+    """What was read from Kaggle stands for all the events that were lost."""
+    body = event.data
+    head, attempt = body["head"], body["attempt"]
+    return replace(
+        state,
+        head=Head(Checkpoint.from_body(head["checkpoint"]), head["version"]) if head else None,
+        heads=body["heads"],
+        attempt=attempt,
+        fruitless=attempt - 1,
+        kernel_version=body["kernel_version"],
+        dataset_version=body["dataset_version"],
+    )
+
+
+def _recovered_live(state: State, event: Event) -> State:
+    push = event.data["push"]
+    found = Push(
+        token=push["token"],
+        base_version=push["version"] - 1,
+        time_budget_seconds=push["time_budget_seconds"],
+        sent_age=event.age,
+        version=push["version"],
+    )
+    return replace(_recovered(state, event), push=found)
+
+
 def _wait(state: State, event: Event) -> State:
     body = event.data
     return replace(
@@ -124,6 +151,21 @@ def _fruitless(state: State, event: Event) -> State:
         last_failure=failure,
         same_failures=same,
     )
+
+
+def _publish_found(state: State, event: Event) -> State:
+    """A version that no event of this journal tells of holds what is pending already."""
+    version = event.data["version"]
+    publication = Publication(
+        token="",
+        base_version=version - 1,
+        create=False,
+        sent_age=event.age,
+        acknowledged=True,
+        version=version,
+        seen_age=event.age,
+    )
+    return replace(state, publication=publication, absent=0, absent_age=0.0)
 
 
 def _publish_intent(state: State, event: Event) -> State:
@@ -230,8 +272,12 @@ _NO_WAIT: dict[str, Any] = dict(
 )
 _UPDATES: dict[Kind, Callable[[State, Event], State]] = {
     Kind.BOUND: _bound,
+    Kind.RECOVERING: _bound,
+    Kind.RECOVERED: _recovered,
+    Kind.RECOVERED_LIVE: _recovered_live,
     Kind.WAITING: _wait,
     Kind.PUSH_INTENT: _push_intent,
+    Kind.PUSH_WITHDRAWN: _push_given_up,
     Kind.PUSH_SENT: _push_sent,
     Kind.PUSH_DONE: _push_done,
     Kind.PUSH_REFUSED: _push_refused,
@@ -244,6 +290,7 @@ _UPDATES: dict[Kind, Callable[[State, Event], State]] = {
     Kind.OUTPUTS_LISTED: _outputs_listed,
     Kind.CHECKPOINT_VERIFIED: _checkpoint_verified,
     Kind.FRUITLESS: _fruitless,
+    Kind.PUBLISH_FOUND: _publish_found,
     Kind.PUBLISH_INTENT: _publish_intent,
     Kind.PUBLISH_SENT: _publish_sent,
     Kind.PUBLISH_DONE: _publish_done,

@@ -179,7 +179,8 @@ def _prepare(db: sqlite3.Connection, path: Path, read_only: bool) -> bool:
         if version > FORMAT:
             raise JournalError(
                 f"{path} was written by a newer kchain (format {version}, this one reads {FORMAT});"
-                " upgrade kchain; the file was not touched"
+                f" upgrade kchain; the file was not touched. Or move the folder {path.parent} away:"
+                " `kchain recover` rebuilds it from Kaggle"
             )
         if version == 0 and tables:
             raise _corrupt(path, "it is some other SQLite file")
@@ -242,14 +243,15 @@ def _kind(path: Path, kind: str) -> Kind:
     except ValueError:
         raise JournalError(
             f"{path} holds an event {kind!r} that this kchain does not know; upgrade kchain;"
-            " the file was not touched"
+            f" the file was not touched. Or move the folder {path.parent} away: `kchain recover`"
+            " rebuilds it from Kaggle"
         ) from None
 
 
 def _corrupt(path: Path, why: str) -> JournalError:
     return JournalError(
-        f"the journal {path} is damaged ({why}); it was not touched. Restore it from a backup,"
-        " or move the folder away and start again with a new chain name"
+        f"the journal {path} is damaged ({why}); it was not touched. Move the folder"
+        f" {path.parent} away: `kchain recover` rebuilds it from Kaggle"
     )
 
 

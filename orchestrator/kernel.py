@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator import contract
 from orchestrator.config import Settings
-from orchestrator.errors import ConfigError
+from orchestrator.errors import CheckpointError, ConfigError
 from orchestrator.machine import State
 
 Template = Path | None  # a folder in place of the packaged kernel template
@@ -33,6 +33,10 @@ PARAMETERS = json.loads(r'''
 ''')
 for folder in (CODE_DIR, WORKING_DIR):
     (folder / "session_parameters.json").write_text(json.dumps(PARAMETERS, indent=2))"""
+
+_PARAMETERS = re.compile(
+    r"^PARAMETERS = json\.loads\(r'''\n(.*?)\n'''\)$", re.MULTILINE | re.DOTALL
+)
 
 
 def session_parameters(
@@ -95,6 +99,22 @@ def source_sha256(source: str) -> str:
 def carries(source: str, token: str) -> bool:
     """Tell whether a kernel version's source was rendered for this token."""
     return token in source
+
+
+def read_parameters(source: str) -> Mapping[str, Any] | None:
+    """Return what a kernel version's source tells its session; None if we did not render it."""
+    try:
+        cells = json.loads(source)["cells"]
+        texts = ["".join(cell["source"]) for cell in cells]
+    except (ValueError, KeyError, TypeError):
+        return None
+    for text in texts:
+        if found := _PARAMETERS.search(text):
+            try:
+                return contract.parse("parameters", found[1].encode())
+            except CheckpointError:
+                return None
+    return None
 
 
 def _cells(text: str, parameters: Mapping[str, Any], root: Traversable) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ either "nothing was sent" or "read Kaggle back before anything else":
     PUBLISHING      -> PUBLISH_SENT -> PUBLISH_UNKNOWN  even success is read, not returned
     PUBLISH_UNKNOWN -> PUBLISH_SEEN -> PUBLISHED        version M of the dataset carries our token
     PUBLISHED       -> HEAD        ->  IDLE             M is ready and read back equal: the new head
+
+A journal that was lost is rebuilt by reading Kaggle: UNBOUND -> RECOVERING, and from there to
+IDLE, or to LIVE when a session that continues the head has been pushed already.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ class Phase(enum.StrEnum):
     """Where a chain stands."""
 
     UNBOUND = "unbound"
+    RECOVERING = "recovering"
     IDLE = "idle"
     PUSHING = "pushing"
     PUSH_UNKNOWN = "push_unknown"
@@ -51,8 +55,12 @@ class Kind(enum.StrEnum):
     """What can happen."""
 
     BOUND = "bound"
+    RECOVERING = "recovering"
+    RECOVERED = "recovered"
+    RECOVERED_LIVE = "recovered_live"
     WAITING = "waiting"
     PUSH_INTENT = "push_intent"
+    PUSH_WITHDRAWN = "push_withdrawn"
     PUSH_SENT = "push_sent"
     PUSH_DONE = "push_done"
     PUSH_REFUSED = "push_refused"
@@ -66,6 +74,7 @@ class Kind(enum.StrEnum):
     OUTPUTS_LISTED = "outputs_listed"
     CHECKPOINT_VERIFIED = "checkpoint_verified"
     FRUITLESS = "fruitless"
+    PUBLISH_FOUND = "publish_found"
     PUBLISH_INTENT = "publish_intent"
     PUBLISH_SENT = "publish_sent"
     PUBLISH_DONE = "publish_done"
@@ -92,9 +101,10 @@ def _row(stays: Phase, *self_loops: Kind, **moves: Phase) -> dict[Kind, Phase]:
 
 
 TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
-    _P.UNBOUND: {_K.BOUND: _P.IDLE},
+    _P.UNBOUND: {_K.BOUND: _P.IDLE, _K.RECOVERING: _P.RECOVERING},
+    _P.RECOVERING: {**_row(_P.RECOVERING, recovered=_P.IDLE, recovered_live=_P.LIVE)},
     _P.IDLE: {**_row(_P.IDLE, push_intent=_P.PUSHING, finished=_P.DONE)},
-    _P.PUSHING: {**_row(_P.PUSHING, push_sent=_P.PUSH_UNKNOWN)},
+    _P.PUSHING: {**_row(_P.PUSHING, push_sent=_P.PUSH_UNKNOWN, push_withdrawn=_P.IDLE)},
     _P.PUSH_UNKNOWN: {
         **_row(
             _P.PUSH_UNKNOWN,
@@ -123,7 +133,7 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
             fruitless=_P.IDLE,
         )
     },
-    _P.VERIFIED: {**_row(_P.VERIFIED, publish_intent=_P.PUBLISHING)},
+    _P.VERIFIED: {**_row(_P.VERIFIED, publish_intent=_P.PUBLISHING, publish_found=_P.PUBLISHED)},
     _P.PUBLISHING: {**_row(_P.PUBLISHING, publish_sent=_P.PUBLISH_UNKNOWN)},
     _P.PUBLISH_UNKNOWN: {
         **_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ def rows(events: Iterable[Event]) -> list[Row]:
     found: list[Row] = []
     marks: dict[Kind, float] = {}
     for event in events:
+        if event.kind in (Kind.RECOVERED, Kind.RECOVERED_LIVE):
+            found = _recovered(event)
         if event.kind is Kind.PUSH_INTENT:
             marks = {}
             if not found or found[-1].session != event.data["session"]:
@@ -58,17 +60,33 @@ def rows(events: Iterable[Event]) -> list[Row]:
     return found
 
 
+def _recovered(event: Event) -> list[Row]:
+    """Return the rows that a recovery knows: the head's session, and the one that was pushed."""
+    found, head, push = [], event.data["head"], event.data.get("push")
+    if head:
+        row = Row(event.data["heads"], dataset_version=head["version"])
+        _fill_checkpoint(row, head["checkpoint"])
+        found.append(row)
+    if push:
+        attempts, version = event.data["attempt"], push["version"]
+        found.append(Row(push["session"], attempts=attempts, kernel_version=version))
+    return found
+
+
 def _fill(row: Row, event: Event) -> None:
     if event.kind is Kind.PUSH_DONE:
         row.kernel_version = event.data["version"]
     elif event.kind is Kind.CHECKPOINT_VERIFIED:
-        checkpoint = event.data["checkpoint"]
-        row.first_step, row.last_step = checkpoint["first_step"], checkpoint["step"]
-        row.first_loss, row.last_loss = checkpoint["first_loss"], checkpoint["last_loss"]
-        row.val_loss, row.sha256 = checkpoint["val_loss"], checkpoint["sha256"]
-        row.checkpoint = checkpoint["file"]
+        _fill_checkpoint(row, event.data["checkpoint"])
     elif event.kind is Kind.HEAD:
         row.dataset_version = event.data["version"]
+
+
+def _fill_checkpoint(row: Row, checkpoint: Mapping[str, Any]) -> None:
+    row.first_step, row.last_step = checkpoint["first_step"], checkpoint["step"]
+    row.first_loss, row.last_loss = checkpoint["first_loss"], checkpoint["last_loss"]
+    row.val_loss, row.sha256 = checkpoint["val_loss"], checkpoint["sha256"]
+    row.checkpoint = checkpoint["file"]
 
 
 def _seconds(marks: dict[Kind, float]) -> dict[str, float]:
@@ -79,7 +97,14 @@ def _seconds(marks: dict[Kind, float]) -> dict[str, float]:
     return spans
 
 
-def summary(name: str, state: State, sessions: int, events: Iterable[Event]) -> dict[str, Any]:
+def summary(
+    name: str,
+    state: State,
+    sessions: int,
+    events: Iterable[Event],
+    *,
+    is_stop_asked: bool = False,
+) -> dict[str, Any]:
     """Return everything `kchain status --json` prints; `*_at` in Unix seconds."""
     push, head, binding = state.push, state.head, state.binding
     return {
@@ -98,6 +123,7 @@ def summary(name: str, state: State, sessions: int, events: Iterable[Event]) -> 
         "waiting_for": state.wait_message or None,
         "wait_until_at": state.wait_until_at or None,
         "finished": state.finish_reason if state.phase is Phase.DONE else None,
+        "stop_asked": is_stop_asked,
         "halted": state.halt_code if state.phase is Phase.HALTED else None,
         "halt_message": state.halt_message or None,
         "last_event_at": state.last_at or None,

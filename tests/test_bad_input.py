@@ -225,8 +225,16 @@ def test_a_corrupt_journal_is_refused_and_left_alone(kchain, project_folder, poi
     spoil(journal, damage)
     before = journal.read_bytes()
 
-    assert_one_line(kchain("run", "--sessions", 2, env=point_at), 4, "journal.db", "not touched")
-    assert_one_line(kchain("status", env=point_at), 4, "journal.db", "not touched")
+    assert_one_line(
+        kchain("run", "--sessions", 2, env=point_at),
+        4,
+        "journal.db",
+        "not touched",
+        "kchain recover",
+    )
+    assert_one_line(
+        kchain("status", env=point_at), 4, "journal.db", "not touched", "kchain recover"
+    )
     assert journal.read_bytes() == before
 
 
@@ -248,7 +256,7 @@ def test_an_emptied_journal_beside_checkpoints_is_no_new_chain(kchain, project_f
     (folder / ".kchain" / "emptied" / "journal.db").unlink()
 
     for _time in range(2):
-        assert_one_line(kchain("run", env=point_at), 4, "is empty", "restore it from a backup")
+        assert_one_line(kchain("run", env=point_at), 4, "is empty", "kchain recover")
 
 
 def test_an_output_folder_that_cannot_be_made_is_said_before_a_session_is_spent(

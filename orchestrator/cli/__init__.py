@@ -22,6 +22,8 @@ COMMANDS = {
     "tick": ("orchestrator.cli.run", "Make all progress possible without waiting, then exit."),
     "status": ("orchestrator.cli.show", "Show where the chain stands."),
     "logs": ("orchestrator.cli.show", "Show the log of a session."),
+    "stop": ("orchestrator.cli.stop", "Launch no more sessions after the one that runs."),
+    "recover": ("orchestrator.cli.recover", "Rebuild a lost journal from what Kaggle holds."),
     "doctor": ("orchestrator.cli.doctor", "Check installation, credential and configuration."),
     "local": ("orchestrator.cli.local", "A local Kaggle to try everything on."),
 }

@@ -106,6 +106,14 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
     match event.kind:
         case Kind.BOUND:
             return f"chain bound to {data['owner']}/{data['kernel']} at {data['endpoint']}"
+        case Kind.RECOVERING:
+            return (
+                f"reading what {data['owner']}'s account at {data['endpoint']} holds of the chain"
+            )
+        case Kind.RECOVERED | Kind.RECOVERED_LIVE:
+            return describe_recovery(data)
+        case Kind.PUSH_WITHDRAWN:
+            return f"session {state.session}: not pushed, a stop was asked for"
         case Kind.PUSH_INTENT:
             parent = data["parent"]
             start = f"from {parent['file']} (sha256 {parent['sha256'][:12]})" if parent else "new"
@@ -142,6 +150,8 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
         case Kind.PUBLISH_INTENT:
             verb = "creating the dataset" if data["create"] else "publishing a new dataset version"
             return f"session {state.session}: {verb}"
+        case Kind.PUBLISH_FOUND:
+            return f"dataset version {data['version']} holds it already: checking what it holds"
         case Kind.PUBLISH_SEEN:
             return f"session {state.session}: dataset version {data['version']} is processing"
         case Kind.PUBLISH_INCOMPLETE:
@@ -165,10 +175,25 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return None
 
 
+def describe_recovery(data: Mapping[str, Any]) -> str:
+    """Return in words what a lost journal was rebuilt to."""
+    head, push = data["head"], data.get("push")
+    text = "recovered: no checkpoint was accepted yet"
+    if head:
+        text = (
+            f"recovered: head is {head['checkpoint']['file']} of session {data['heads']},"
+            f" dataset version {head['version']}"
+        )
+    if push:
+        text += f"; session {push['session']} was pushed as kernel version {push['version']}"
+    return text
+
+
 def describe_phase(state: State) -> str:
     """Return in words where a chain stands."""
     words = {
         Phase.UNBOUND: "not started",
+        Phase.RECOVERING: "reading from Kaggle what the lost journal held",
         Phase.IDLE: "ready for the next push",
         Phase.PUSHING: f"about to push session {state.session}",
         Phase.PUSH_UNKNOWN: f"finding out whether session {state.session} was pushed",

@@ -20,6 +20,7 @@ name = "{name}"            # kernel kchain-{name}, dataset kchain-{name}-checkpo
 sessions = 3               # total of sessions; --sessions N replaces it for one command
 # max_attempts = 3         # fruitless attempts in a row before the chain halts
 # output = "output"        # where newest checkpoint, best model and history are put
+# force_folder = false     # true: keep .kchain/ on a network or synchronised folder all the same
 
 [training]
 preset = "{preset}"    # "wikitext103": 10 M parameters; "wikitext103-19m"; "rehearsal": tiny

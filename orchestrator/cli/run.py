@@ -27,6 +27,7 @@ from orchestrator.kaggle import credentials
 from orchestrator.kaggle.port import Trouble, Unreadable
 from orchestrator.machine import Phase, State
 
+STOP_LOOK_SECONDS = 2.0  # between two looks for a stop while a push is waited for
 AFTER_LOG_SECONDS = 0.3  # a log that ended means a session that is about to end
 # SIGINT too: a shell starts its background jobs with Ctrl-C ignored.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -81,11 +82,13 @@ def run(
     if dry_run:
         _dry_run(display, given, sessions, as_json=as_json)
         return
-    with _chosen(given, sessions, local=local) as (project, target):
+    with chosen(given, sessions, local=local) as (project, target):
         state_dir = project.state_dir(local=local)
         with workplace.opened(project, target, state_dir, display.event) as place:
             if retry:
                 engine.retry(place.journal)
+            if place.files.withdraw_stop():
+                display.line("a stop was asked for; this run goes on, and withdraws it")
             _until_done(place, display)
             _close(place, display, as_json=as_json)
 
@@ -108,7 +111,7 @@ def tick(*, given: str | None, sessions: int | None, local: bool, retry: bool) -
     """Make all progress that is possible without waiting, then exit."""
     display = Display()
     end_on_signals()
-    with _chosen(given, sessions, local=local) as (project, target):
+    with chosen(given, sessions, local=local) as (project, target):
         state_dir = project.state_dir(local=local)
         with workplace.opened(project, target, state_dir, display.event) as place:
             if retry:
@@ -119,7 +122,9 @@ def tick(*, given: str | None, sessions: int | None, local: bool, retry: bool) -
                 why = state.wait_message or describe_phase(state)
                 display.line(f"not finished: {why}; call again later")
                 sys.exit(3)
-            _raise_if_halted(place.journal.state)
+            raise_if_halted(place.journal.state)
+            if place.files.is_stop_asked():
+                display.line(f"{project.name}: {describe_phase(place.journal.state)}")
 
 
 def _tick(place: Workplace) -> float | None:
@@ -167,9 +172,21 @@ class _Watch:
     def wait(self, seconds: float) -> None:
         """Sleep, at most until the log of the running session ends."""
         self._start()
-        if self._log_ended.wait(max(0.0, seconds)):
+        if self._may_stop():
+            self._wait_for_stop(seconds)
+        elif self._log_ended.wait(max(0.0, seconds)):
             self._log_ended.clear()
             self._place.clock.sleep(min(AFTER_LOG_SECONDS, max(0.0, seconds)))
+
+    def _may_stop(self) -> bool:
+        return self._place.journal.state.phase in engine.BEFORE_A_PUSH
+
+    def _wait_for_stop(self, seconds: float) -> None:
+        """Sleep before a push, for days perhaps, but notice soon that nobody wants it any more."""
+        clock = self._place.clock
+        until = clock.now() + seconds
+        while (left := until - clock.now()) > 0 and not self._place.files.is_stop_asked():
+            clock.sleep(min(left, STOP_LOOK_SECONDS))
 
     def close(self) -> None:
         if self._follower is not None:
@@ -213,23 +230,26 @@ def _close(place: Workplace, display: Display, *, as_json: bool) -> None:
     journal = place.journal
     if as_json:
         planned = place.project.settings.chain.sessions
-        print_json(report.summary(place.project.name, journal.state, planned, journal.events))
+        stop = place.files.is_stop_asked()
+        name, events = place.project.name, journal.events
+        print_json(report.summary(name, journal.state, planned, events, is_stop_asked=stop))
     else:
         display.table(report.rows(journal.events))
         display.line(f"{place.project.name}: {describe_phase(journal.state)}")
         if journal.state.head and place.project.file:
             display.line(f"checkpoints and history are in {place.project.output_dir}")
-    _raise_if_halted(journal.state)
+    raise_if_halted(journal.state)
 
 
-def _raise_if_halted(state: State) -> None:
+def raise_if_halted(state: State) -> None:
+    """Leave with the reason of a halt, if there is one."""
     if state.phase is Phase.HALTED:
         raise ChainError(f"the chain is halted ({state.halt_code}): {state.halt_message}")
 
 
 @contextlib.contextmanager
-def _chosen(
-    given: str | None, sessions: int | None, *, local: bool
+def chosen(
+    given: str | None, sessions: int | None = None, *, local: bool
 ) -> Iterator[tuple[Project, Target]]:
     """Yield the configuration and the Kaggle that the options ask for."""
     project = workplace.load(given, {"chain.sessions": sessions})
@@ -298,7 +318,8 @@ def _rehearsal_flags(flags: dict[str, Any]) -> dict[str, Any]:
     preset = json.loads(contract.template_text("presets.json"))["rehearsal"]
     sessions = flags["chain.sessions"] or 3
     steps = preset["steps_per_session"] * sessions
-    return {"training.overrides": {"max_steps": steps}}
+    # Scratch state is locked by nobody else, wherever this machine keeps temporary files.
+    return {"training.overrides": {"max_steps": steps}, "chain.force_folder": True}
 
 
 def _check_real_notebook(project: Project) -> str:

@@ -12,6 +12,7 @@ from orchestrator import config, report
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
 from orchestrator.errors import ConfigError
+from orchestrator.files import is_stop_asked
 from orchestrator.journal import Journal
 from orchestrator.machine import Phase, State
 
@@ -36,15 +37,20 @@ Examples:
 def status(*, given: str | None, local: bool, as_json: bool) -> None:
     """Show where the chain stands. Reads the journal only, never Kaggle."""
     project = _load(given)
-    with _journal(project, local=local) as journal:
+    with open_journal(project, local=local) as journal:
         planned = project.settings.chain.sessions
-        body = report.summary(project.name, journal.state, planned, journal.events)
+        stop = is_stop_asked(project.state_dir(local=local))
+        body = report.summary(
+            project.name, journal.state, planned, journal.events, is_stop_asked=stop
+        )
         if as_json:
             from orchestrator.cli.display import print_json  # noqa: PLC0415 - keeps status quick
 
             print_json(body)
             return
         click.echo(_describe(project, journal.state))
+        if stop:
+            click.echo("stop: asked for, no more sessions are launched; `kchain run` goes on")
         if rows := report.rows(journal.events):
             # Imported here so that a status without tables is quick.
             from orchestrator.cli.display import Screen, closing_tables  # noqa: PLC0415
@@ -68,7 +74,7 @@ def logs(*, given: str | None, local: bool, version: int | None) -> None:
     from orchestrator.cli import workplace  # noqa: PLC0415 - keeps status quick
 
     project = _load(given)
-    with _journal(project, local=local) as journal:
+    with open_journal(project, local=local) as journal:
         state = journal.state
     wanted = version or (state.push and state.push.version) or state.kernel_version
     if not wanted:
@@ -88,10 +94,14 @@ def _load(given: str | None) -> Project:
 
 
 @contextlib.contextmanager
-def _journal(project: Project, *, local: bool) -> Iterator[Journal]:
+def open_journal(project: Project, *, local: bool) -> Iterator[Journal]:
+    """Open the chain's journal for reading, whoever is driving the chain."""
     path = project.state_dir(local=local) / "journal.db"
     if not path.exists():
-        raise ConfigError(f"chain {project.name!r} has no journal at {path}; `kchain run` makes it")
+        raise ConfigError(
+            f"chain {project.name!r} has no journal at {path}; `kchain run` makes"
+            " it, and if it was lost, `kchain recover` rebuilds it"
+        )
     with Journal(path, project.name, SystemClock(), read_only=True) as journal:
         yield journal
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from orchestrator import config
+from orchestrator.cli.folders import refuse_shared
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
 from orchestrator.disk import Disk
@@ -113,6 +114,9 @@ def locked(state_dir: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise NotNow(f"another kchain is working on {state_dir}; it will go on by itself") from None
+    if isinstance(lock, SoftFileLock):  # what it turns into where there is nothing better
+        lock.release()
+        raise ConfigError(f"{state_dir} is on a file system without locks; use a local disk")
     try:
         yield
     finally:
@@ -121,9 +125,15 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(
-    project: Project, target: Target, state_dir: Path, on_event: Listener
+    project: Project,
+    target: Target,
+    state_dir: Path,
+    on_event: Listener,
+    *,
+    journal_may_be_lost: bool = False,
 ) -> Iterator[Workplace]:
     """Open a chain for driving: lock, journal, disk, and a client whose credential works."""
+    refuse_shared(state_dir, force=project.settings.chain.force_folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(state_dir))
         clock = SystemClock()
@@ -131,9 +141,14 @@ def opened(
             Journal(state_dir / "journal.db", project.name, clock, on_event=on_event)
         )
         files = Files(state_dir, project.output_dir)
-        _refuse_lost_journal(journal, files)
+        if not journal_may_be_lost:
+            _refuse_lost_journal(journal, files)
         kaggle = stack.enter_context(KaggleApi(target.endpoint, target.credential))
-        check_credential(kaggle, target)
+        try:
+            check_credential(kaggle, target)
+        except NotNow:
+            if journal.state.binding is None:
+                raise  # else the engine waits until Kaggle answers again, as at any other time
         yield Workplace(project, target, journal, kaggle, files, clock, random.SystemRandom())
 
 
@@ -142,7 +157,7 @@ def _refuse_lost_journal(journal: Journal, files: Files) -> None:
     if not journal.events and files.has_checkpoints():
         raise JournalError(
             f"the journal {journal.path} is empty, yet {files.state_dir} holds its checkpoints:"
-            " restore it from a backup, or give a new chain its own name"
+            " `kchain recover` rebuilds it from Kaggle; a new chain needs its own name"
         )
 
 

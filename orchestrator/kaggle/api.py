@@ -167,6 +167,17 @@ class KaggleApi:
             limit_bytes=limit_bytes,
         )
 
+    def dataset_address(
+        self, dataset: str, version: int, name: str
+    ) -> OutputFile | Gone | Unreadable:
+        return self._read(
+            "dataset_address",
+            lambda url: OutputFile(name, str(url)),
+            dataset=dataset,
+            version=version,
+            name=name,
+        )
+
     def quota(self) -> Quota | Unreadable:
         answer = self._call("quota", READ_SECONDS)
         if answer.error is not None or answer.silent:

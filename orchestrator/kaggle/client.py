@@ -248,13 +248,11 @@ class Client:
     def dataset_file(
         self, *, dataset: str, version: int, name: str, limit_bytes: int
     ) -> dict[str, str]:
-        request = ApiDownloadDatasetRequest()
-        request.owner_slug, request.dataset_slug = self.username, dataset
-        request.dataset_version_number = version
-        request.file_name = name
         content = bytearray()
         with self._api.build_kaggle_client() as client:
-            answer = client.datasets.dataset_api_client.download_dataset(request)
+            answer = client.datasets.dataset_api_client.download_dataset(
+                self._one_file(dataset, version, name)
+            )
             is_page = answer.headers.get("Content-Type", "").startswith("text/html")
             if is_page or answer.status_code != 200:  # 302: a redirection to nowhere
                 raise CallError(f"a web page instead of {name}")
@@ -263,6 +261,23 @@ class Client:
                 if len(content) > limit_bytes:
                     raise CallError(f"{name} is larger than {limit_bytes} bytes")
         return {"hex": content.hex()}
+
+    def dataset_address(self, *, dataset: str, version: int, name: str) -> str:
+        """Return the signed address that a download is redirected to; nothing is read there."""
+        request = self._one_file(dataset, version, name)
+        with self._api.build_kaggle_client() as client:
+            answer = client.datasets.dataset_api_client.download_dataset(request)
+            answer.close()
+        if not answer.history:
+            raise CallError(f"the download of {name} was not redirected")
+        return _text(answer.url)
+
+    def _one_file(self, dataset: str, version: int, name: str) -> ApiDownloadDatasetRequest:
+        request = ApiDownloadDatasetRequest()
+        request.owner_slug, request.dataset_slug = self.username, dataset
+        request.dataset_version_number = version
+        request.file_name = name
+        return request
 
     def quota(self) -> dict[str, Any]:
         with self._api.build_kaggle_client() as client:

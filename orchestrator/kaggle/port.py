@@ -217,6 +217,12 @@ class Kaggle(Protocol):
         """Read one small file of a dataset version."""
         ...
 
+    def dataset_address(
+        self, dataset: str, version: int, name: str
+    ) -> OutputFile | Gone | Unreadable:
+        """Return where one file of a dataset version, of any size, can be downloaded."""
+        ...
+
     def quota(self) -> Quota | Unreadable:
         """Read the week's GPU quota."""
         ...

@@ -40,7 +40,7 @@ def bind(context: Context) -> Wake:
 
 def idle(context: Context) -> Wake:
     """IDLE: finish, halt or wait for quota; or write down the intent to push the next session."""
-    for check in (_has_failed, _is_finished):
+    for check in (_has_failed, _is_finished, _is_stopped):
         if stop := check(context):
             return stop.wake
     seconds = _session_seconds(context)
@@ -63,6 +63,9 @@ def idle(context: Context) -> Wake:
 
 def pushing(context: Context) -> Wake:
     """PUSHING: nothing has left yet. Look once more, say that it will leave, send it, once."""
+    if context.files.is_stop_asked():
+        context.journal.append(Kind.PUSH_WITHDRAWN)
+        return None
     for check in (_kernel_is_ours, _dataset_is_ours):
         if stop := check(context):
             return stop.wake
@@ -167,6 +170,15 @@ def _is_finished(context: Context) -> Stop | None:
     return Stop(None)
 
 
+def _is_stopped(context: Context) -> Stop | None:
+    if not context.files.is_stop_asked():
+        return None
+    done, planned = context.state.heads, context.settings.chain.sessions
+    reason = f"stopped as asked, with {done} of {planned} sessions done"
+    context.journal.append(Kind.FINISHED, reason=reason)
+    return Stop(None)
+
+
 def _has_failed(context: Context) -> Stop | None:
     state = context.state
     if state.head and _diverged(state.halt_facts, state.head):
@@ -211,8 +223,8 @@ def _kernel_is_ours(context: Context) -> Stop | None:
         context.halt(
             "foreign_kernel_version",
             f"kernel {slug} stands at version {info.current_version}, this journal knows"
-            f" {known}: somebody else pushed, or this journal is not the chain's own. Only if that"
-            " is well, run with --retry to push on top",
+            f" {known}: somebody else pushed, or this journal is not the chain's own. If it was"
+            " lost, see `kchain recover`; only if that is well, run with --retry to push on top",
             kernel_version=info.current_version,
         )
         return Stop(None)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
+from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES, published_names
 from orchestrator.kaggle.port import (
     DatasetInfo,
     Done,
@@ -40,17 +40,8 @@ def verified(context: Context) -> Wake:
     known = state.dataset_version
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
         return context.unreadable(f"dataset {slug}", info)
-    if isinstance(info, DatasetInfo) and not info.is_private:
-        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
-        return None
-    if isinstance(info, DatasetInfo) and not known:
-        context.halt(
-            "foreign_dataset",
-            f"dataset {slug} exists already and this journal did not make it; choose another name,"
-            " or run with --retry to add the checkpoints to it as new versions",
-            dataset_version=info.current_version,
-        )
-        return None
+    if isinstance(info, DatasetInfo) and (stop := _look_before(context, info)):
+        return stop.wake
     context.journal.append(
         Kind.PUBLISH_INTENT,
         token=context.new_token(),
@@ -58,6 +49,45 @@ def verified(context: Context) -> Wake:
         create=isinstance(info, Gone),
         manifest_sha256=_pending(context).manifest_sha256,
     )
+    return None
+
+
+def _look_before(context: Context, info: DatasetInfo) -> Stop | None:
+    """Publish to nothing that is public or another's, and nothing that is there already."""
+    slug, known = context.settings.dataset_slug, context.state.dataset_version
+    if not info.is_private:
+        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
+        return Stop(None)
+    if stop := _published_already(context, info):
+        return stop
+    if not known:
+        context.halt(
+            "foreign_dataset",
+            f"dataset {slug} exists already and this journal did not make it; choose another name,"
+            " or run with --retry to add the checkpoints to it as new versions. If it is this"
+            " chain's and its journal was lost, see `kchain recover`",
+            dataset_version=info.current_version,
+        )
+        return Stop(None)
+    return None
+
+
+def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
+    """Adopt a version that holds what is pending and that this journal does not know: it was
+    published late, or before the journal was lost or replaced by an older one.
+    """
+    known, wanted = context.state.dataset_version, _pending(context).manifest_sha256
+    for version in range(info.current_version, known, -1):
+        notes = [seen.notes for seen in info.versions if seen.number == version]
+        found = any(wanted in text for text in notes) or _holds(context, version)
+        if isinstance(found, Stop):
+            return found
+        if found:
+            context.journal.append(Kind.PUBLISH_FOUND, version=version)
+            return Stop(None)
+    if info.current_version > known and not (info.is_ready or info.has_failed):
+        push = context.state.push
+        return processing(context, info, push.ended_age if push else None)
     return None
 
 
@@ -135,7 +165,7 @@ def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | No
         return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
     manifest = _manifest(context, pending)
     sizes = {entry["name"]: entry["bytes"] for entry in manifest["files"]}
-    if _as_published(files, manifest) != set(_files(pending)):
+    if published_names(files, manifest) != set(_files(pending)):
         return Stop(_incomplete(context, f"it holds {', '.join(sorted(files)) or 'nothing'}"))
     if wrong := [name for name, size in sizes.items() if files.get(name, size) != size]:
         return Stop(_incomplete(context, f"{', '.join(wrong)} has another size there"))
@@ -160,15 +190,20 @@ def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
             return version
     if info.current_version > base_version and not (info.is_ready or info.has_failed):
         # A version without notes shows its files, and so whose it is, only when it is ready.
-        slug = context.settings.dataset_slug
-        message = f"dataset {slug} version {info.current_version} is being processed"
-        if context.seconds_since(_publication(context).sent_age) > PROCESSING_SECONDS:
-            context.halt(
-                "stuck_dataset", f"{message} for hours; look at it on Kaggle, then run with --retry"
-            )
-            return Stop(None)
-        return Stop(context.wait("processing", message, context.settings.timing.poll_seconds))
+        return processing(context, info, _publication(context).sent_age)
     return None
+
+
+def processing(context: Context, info: DatasetInfo, since_age: float | None) -> Stop:
+    """Wait for a version that does not show yet whose it is; after hours, call a person."""
+    slug, poll = context.settings.dataset_slug, context.settings.timing.poll_seconds
+    message = f"dataset {slug} version {info.current_version} is being processed"
+    if context.seconds_since(since_age) > PROCESSING_SECONDS:
+        context.halt(
+            "stuck_dataset", f"{message} for hours; look at it on Kaggle, then run with --retry"
+        )
+        return Stop(None)
+    return Stop(context.wait("processing", message, poll))
 
 
 def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
@@ -176,6 +211,11 @@ def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
     token = _publication(context).token
     if any(token in listed.notes for listed in info.versions if listed.number == version):
         return True
+    return _holds(context, version)
+
+
+def _holds(context: Context, version: int) -> bool | Stop:
+    """Tell whether a dataset version's manifest is the pending checkpoint's."""
     slug = context.settings.dataset_slug
     content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
     if isinstance(content, Unreadable):
@@ -183,22 +223,6 @@ def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
     if isinstance(content, Gone):
         return False
     return hashlib.sha256(content).hexdigest() == _pending(context).manifest_sha256
-
-
-def _as_published(files: Mapping[str, int], manifest: Mapping[str, Any]) -> set[str]:
-    """Return the file names of a version, a `.pt` that Kaggle unpacked counted as one file.
-
-    It becomes a folder of its own name, with or without the archive's root folder in it.
-    """
-    names = set(files)
-    for entry in manifest["files"]:
-        folder = entry["name"] + "/"
-        below = {name for name in names if name.startswith(folder)}
-        paths = {name.removeprefix(folder) for name in below}
-        members = {member["path"] for member in entry.get("members", [])}
-        if members and members in (paths, {path.partition("/")[2] for path in paths}):
-            names = (names - below) | {entry["name"]}
-    return names
 
 
 def _manifest(context: Context, pending: Checkpoint) -> Mapping[str, Any]:

@@ -26,10 +26,14 @@ BODIES = {
     Kind.PUBLISH_REFUSED: {"trouble": "busy", "message": "later", "until": 5.0},
     Kind.PUBLISH_SEEN: {"version": 1},
     Kind.PUBLISH_INCOMPLETE: {"version": 1, "message": "it holds nothing"},
+    Kind.PUBLISH_FOUND: {"version": 1},
     Kind.HEAD: {"version": 1},
     Kind.FINISHED: {"reason": "all 1 sessions are done"},
     Kind.HALTED: {"code": "public", "message": "the kernel is public"},
 }
+
+RECOVERED = {"head": None, "heads": 0, "attempt": 1, "kernel_version": 1, "dataset_version": 0}
+PUSHED = {"token": "kc1.t", "version": 1, "time_budget_seconds": 600}
 
 
 @pytest.fixture
@@ -37,6 +41,9 @@ def body(binding, checkpoint):
     bodies = {
         **BODIES,
         Kind.BOUND: binding,
+        Kind.RECOVERING: binding,
+        Kind.RECOVERED: RECOVERED,
+        Kind.RECOVERED_LIVE: {**RECOVERED, "push": PUSHED},
         Kind.CHECKPOINT_VERIFIED: {"checkpoint": checkpoint().to_body()},
     }
     return lambda kind: bodies.get(kind, {})
@@ -134,6 +141,25 @@ def test_equal_events_fold_to_equal_states_however_they_are_cut(story):
         for event in story[cut:]:
             state = fold.apply(state, event)
         assert state == whole
+
+
+def test_what_was_read_from_kaggle_stands_for_the_events_that_were_lost(story, binding):
+    lost = fold.fold(story)
+    head = {"checkpoint": lost.head.checkpoint.to_body(), "version": lost.head.version}
+    versions = {"kernel_version": 2, "dataset_version": 2}
+
+    state = after(State(), Kind.RECOVERING, binding)
+    idle = after(state, Kind.RECOVERED, {"head": head, "heads": 2, "attempt": 1, **versions})
+    live = after(
+        state,
+        Kind.RECOVERED_LIVE,
+        {"head": head, "heads": 2, "attempt": 3, **versions, "push": {**PUSHED, "version": 5}},
+    )
+
+    for field in ("binding", "head", "heads", "session", "parent", "kernel_version", "phase"):
+        assert getattr(idle, field) == getattr(lost, field)
+    assert (live.phase, live.push.version, live.push.base_version) == (Phase.LIVE, 5, 4)
+    assert (live.session, live.attempt, live.fruitless) == (3, 3, 2)
 
 
 def test_a_head_that_is_not_beyond_the_last_one_is_a_bug(story, session_events):

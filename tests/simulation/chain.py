@@ -5,6 +5,7 @@ the next one opens journal and disk anew, as a person's second `kchain run` woul
 """
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 from orchestrator import engine
 from orchestrator.config import Settings
+from orchestrator.errors import NotNow
 from orchestrator.files import Files
 from orchestrator.journal import Journal
 from orchestrator.machine import Event, Kind, Phase, State
@@ -98,6 +100,7 @@ class Simulation:
         self.effects = Effects(plan.kill)
         self.watch = Watch(self)
         self.restarts = -1
+        self.lost: list[tuple[Event, ...]] = []  # the journals of laptops that are gone
         self._journal: Journal | None = None
         self._start_controller()
 
@@ -116,6 +119,30 @@ class Simulation:
     def want(self, sessions: int) -> None:
         """Ask for another total of sessions from the next tick on."""
         self.settings = _settings(self.plan, sessions)
+
+    def lose_the_laptop(self) -> State:
+        """Delete journal, checkpoints and output; return what the journal had said last."""
+        state = self.state
+        self.lost.append(self.events)
+        for folder in (self.folder / "state", self.output):
+            shutil.rmtree(folder)
+        self._start_controller()
+        return state
+
+    def recover(self) -> State:
+        """Do what `kchain recover` does, however often that dies."""
+        for _ in range(MOST_TICKS):
+            try:
+                wake = self._recover_once()
+            except Killed:
+                self.clock.sleep(RESTART_SECONDS)
+                self._start_controller()
+                continue
+            if wake is None:
+                self._check_local_copy()
+                return self.state
+            self.clock.sleep(wake - self.clock.now())
+        raise AssertionError(f"not recovered after {MOST_TICKS} attempts: {self.state}")
 
     def retry(self) -> None:
         """Do what `--retry` does."""
@@ -170,6 +197,23 @@ class Simulation:
                 endpoint=ENDPOINT,
                 template=TEMPLATE,
             )
+        finally:
+            self.clock.is_ticking = False
+
+    def _recover_once(self) -> float | None:
+        self.clock.is_ticking = True
+        try:
+            return engine.recover(
+                self.settings,
+                self._watched("journal", self._opened, frozenset({"append"})),
+                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.faults)),
+                self._watched("files", self._files),
+                self.clock,
+                self._rng,
+                endpoint=ENDPOINT,
+            )
+        except NotNow:
+            return self.clock.now() + RESTART_SECONDS
         finally:
             self.clock.is_ticking = False
 

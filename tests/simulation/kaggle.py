@@ -153,6 +153,17 @@ class SimulatedKaggle:
 
         return self._read(read)
 
+    def dataset_address(self, dataset: str, version: int, name: str) -> OutputFile | Gone:
+        def read(now: float) -> OutputFile:
+            world = self.host.world
+            found = world.dataset_version(now, owner=OWNER, slug=dataset, number=version)
+            keys = {file.name: file.key for file in found.files}
+            if name not in keys:
+                raise Refusal(404, f"File '{name}' was not found")
+            return OutputFile(name, f"{keys[name]} {now + world.settings.output_url_seconds}")
+
+        return self._read(read)
+
     def quota(self) -> Quota:
         self._spend_time()
         refresh_at, gpu, _tpu = self.host.world.quotas(self.host.now)

@@ -5,10 +5,12 @@ import json
 from collections.abc import Mapping
 
 from orchestrator.fold import apply
-from orchestrator.machine import Kind, Phase, State
+from orchestrator.machine import Event, Kind, Phase, State
 from tests.simulation.chain import DATASET, KERNEL, Simulation
 from tests.simulation.invariants import require
 from tests.simulation.session import read_weights, weights
+
+Head = tuple[Mapping[str, object], int, str]  # checkpoint, dataset version, token of its push
 
 
 def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) -> None:
@@ -50,12 +52,18 @@ def _check_pushes(run: Simulation) -> None:
 def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] | None]:
     """The head, as a parent, at the moment of each intent to push."""
     parents: dict[str | None, Mapping[str, object] | None] = {}
-    state = State()
-    for event in run.events:
-        if event.kind is Kind.PUSH_INTENT:
-            parents[event.data["token"]] = state.parent.to_body() if state.parent else None
-        state = apply(state, event)
+    for events in (*run.lost, run.events):
+        state = State()
+        for event in events:
+            if event.kind is Kind.PUSH_INTENT:
+                parents[event.data["token"]] = state.parent.to_body() if state.parent else None
+            state = apply(state, event)
     return parents
+
+
+def _ever_recorded(run: Simulation) -> list[Event]:
+    """The events of all journals, the lost ones too."""
+    return [event for events in (*run.lost, run.events) for event in events]
 
 
 def _check_heads(run: Simulation) -> None:
@@ -72,16 +80,17 @@ def _check_heads(run: Simulation) -> None:
         step = checkpoint["step"]
         held = read_weights(versions[number].files[checkpoint["file"]])
         require(held == (step, weights(step)), "I3", "the training did not continue exactly")
-        keys = ("file", "step", "bytes", "sha256", "manifest_sha256")
-        parent = {key: checkpoint[key] for key in keys}
+        parent = _identity(checkpoint)
 
 
-def _heads(run: Simulation) -> list[tuple[Mapping[str, object], int, str]]:
+def _heads(run: Simulation) -> list[Head]:
     """Each accepted checkpoint, its dataset version and its push's token, from the journal."""
     heads, verified, token = [], {}, ""
-    for event in run.events:
+    for event in _ever_recorded(run):
         if event.kind is Kind.PUSH_INTENT:
             token = event.data["token"]
+        if event.kind in (Kind.RECOVERED, Kind.RECOVERED_LIVE):
+            heads, token = _recovered(event, heads, token)
         if event.kind is Kind.CHECKPOINT_VERIFIED:
             verified = event.data["checkpoint"]
         if event.kind is Kind.HEAD:
@@ -89,11 +98,29 @@ def _heads(run: Simulation) -> list[tuple[Mapping[str, object], int, str]]:
     return heads
 
 
+def _recovered(event: Event, heads: list[Head], token: str) -> tuple[list[Head], str]:
+    """The heads after a recovery: those known before it, and one that was just being published."""
+    body, known = event.data, len(heads)
+    if body["heads"] == known + 1:
+        heads = [*heads, (body["head"]["checkpoint"], body["head"]["version"], token)]
+    else:
+        # The same bytes; what the session said of itself may have been garbled either time.
+        told = _identity(body["head"]["checkpoint"]) if body["head"] else None
+        assert told == (_identity(heads[-1][0]) if heads else None), "another head was recovered"
+    return heads, body.get("push", {}).get("token", token)
+
+
+def _identity(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
+    """A checkpoint, as the next session is told it."""
+    return {key: checkpoint[key] for key in ("file", "step", "bytes", "sha256", "manifest_sha256")}
+
+
 def _check_versions(run: Simulation) -> None:
     """Each head has exactly one complete dataset version, and nothing else has any."""
     verified = {
         event.data["checkpoint"]["manifest_sha256"]: event.data["checkpoint"]
-        for event in run.kinds(Kind.CHECKPOINT_VERIFIED)
+        for event in _ever_recorded(run)
+        if event.kind is Kind.CHECKPOINT_VERIFIED
     }
     complete: dict[str, list[int]] = {}
     for version in run.host.versions(DATASET):

@@ -1,0 +1,386 @@
+"""A lost laptop: the journal is rebuilt from what Kaggle holds, and the chain goes on."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.kaggle.port import Gone
+from orchestrator.machine import Kind, Phase
+from tests.simulation.chain import DATASET, KERNEL, Act, Plan, Simulation, live_in_session
+from tests.simulation.chaos import draw
+from tests.simulation.faults import (
+    Fault,
+    answering,
+    garbling,
+    lost_request,
+    publishing_in_vain,
+    publishing_slowly,
+    unreadable,
+    without_file,
+)
+from tests.simulation.host import PLATFORM
+from tests.simulation.session import Script
+from tests.simulation.truth import check_always, check_reached
+
+HOUR = 3600.0
+STRIDE = 9  # of the sample of effects at which a laptop is lost
+
+
+@pytest.fixture(scope="module")
+def effects():
+    """The names of the effects of a clean chain of two sessions, in order."""
+    with Simulation(Plan(), sessions=2) as run:
+        run.run()
+        return run.effects.names
+
+
+def lose_and_recover(run):
+    before = run.lose_the_laptop()
+    return before, run.recover()
+
+
+def check_recovered(before, after):
+    """The same head; or the next one, if it was on Kaggle already and only not yet recorded."""
+    if after.heads == before.heads:
+        assert after.head == before.head
+    else:
+        assert (after.heads, after.head.checkpoint) == (before.heads + 1, before.pending)
+
+
+def lose_at_every(effects, numbers, moment):
+    sent = effects.index("journal.append push_sent")  # before it nothing is on Kaggle
+    for number in numbers:
+        if not sent + 1 < number < len(effects) - 1:
+            continue
+        with Simulation(Plan(kills=[(number, moment)]), sessions=2) as run:
+            run.run_until_killed()
+
+            check_recovered(*lose_and_recover(run))
+            run.run()
+            check_reached(run, sessions=2)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_laptop_lost_at_any_effect_costs_no_head_and_starts_no_session_twice(effects, moment):
+    start = 0 if moment == "before" else STRIDE // 2
+
+    lose_at_every(effects, range(start, len(effects), STRIDE), moment)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_laptop_lost_at_every_effect_costs_no_head_and_starts_no_session_twice(effects, moment):
+    lose_at_every(effects, range(len(effects)), moment)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_laptop_lost_in_chaos_costs_no_head(seed):
+    with draw(seed) as run:
+        run.plan.acts = [Act(when=lambda state: state.heads == 1, do=lose_and_recover)]
+        for _ in range(12):
+            run.run()
+            check_always(run)
+            if run.state.phase is Phase.DONE:
+                break
+            run.retry()
+
+        assert run.plan.acts[0].fired == 1
+        pushes = sum(push.token is not None for push in run.host.pushes(KERNEL))
+        check_reached(run, sessions=run.settings.chain.sessions, pushes=pushes)
+
+
+def test_a_session_that_runs_is_watched_again_at_once(simulate):
+    lost = Act(when=lambda state: state.push and state.push.running_age, do=lose_and_recover)
+    run = simulate(acts=[lost])
+
+    run.run()
+
+    assert lost.fired == 1
+    check_reached(run, sessions=3)
+    assert run.events[1].kind is Kind.RECOVERED_LIVE
+    assert run.events[1].age < 60
+
+
+def test_a_push_that_was_sent_and_never_arrived_is_repeated_once(simulate):
+    lost = Act(
+        when=lambda state: state.phase is Phase.PUSH_UNKNOWN and state.heads == 1,
+        do=lose_and_recover,
+    )
+    fault = Fault("push", lost_request, nth=2)
+    run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 1)
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("seconds", [10 * 60.0, 3 * HOUR])
+def test_a_version_that_was_still_being_processed_is_waited_for(simulate, nth, seconds):
+    verb = "create_dataset" if nth == 1 else "publish_version"
+    fault = Fault(verb, publishing_slowly(seconds))
+    lost = Act(
+        when=lambda state: state.publication and state.session == nth,
+        do=lose_and_recover,
+    )
+    run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 1)
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("strike", [without_file("latest_checkpoint.txt"), publishing_in_vain()])
+def test_a_newest_version_that_is_unusable_is_superseded(simulate, strike):
+    fault = Fault("publish_version", strike)
+    lost = Act(
+        when=lambda state: state.phase is Phase.PUBLISH_UNKNOWN and state.heads == 1,
+        do=lose_and_recover,
+    )
+    run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 1)
+    check_reached(run, sessions=3)
+    assert len(run.host.versions(DATASET)) == 4
+
+
+def test_a_first_version_that_is_incomplete_is_superseded(simulate):
+    fault = Fault("create_dataset", without_file("latest_checkpoint.txt"))
+    lost = Act(when=lambda state: state.phase is Phase.PUBLISH_UNKNOWN, do=lose_and_recover)
+    run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 1)
+    check_reached(run, sessions=3)
+
+
+def test_a_chain_that_has_published_nothing_is_recovered_from_its_kernel_alone(simulate):
+    lost = Act(when=live_in_session(1), do=lose_and_recover)
+    run = simulate(acts=[lost])
+
+    run.run()
+
+    assert lost.fired == 1
+    assert run.events[1].data["head"] is None
+    check_reached(run, sessions=3)
+
+
+def test_an_attempt_after_a_fruitless_one_keeps_its_number(simulate):
+    lost = Act(
+        when=lambda state: live_in_session(2)(state) and state.attempt == 2, do=lose_and_recover
+    )
+    run = simulate(acts=[lost], scripts={2: Script(saves=False)})
+
+    run.run()
+
+    assert lost.fired == 1
+    assert run.events[1].data["attempt"] == 2
+    check_reached(run, sessions=3, pushes=4)
+
+
+def test_a_finished_chain_is_recovered_and_adds_nothing(simulate):
+    run = simulate(scripts={2: Script(training_complete=True)})
+    run.run()
+
+    before, after = lose_and_recover(run)
+
+    assert after.head == before.head
+    run.run()
+    check_reached(run, sessions=2)
+    assert run.state.finish_reason == "training is complete"
+
+
+@pytest.mark.parametrize("unpacked", [True, False])
+def test_the_head_comes_from_its_sessions_output_or_from_its_dataset(simulate, unpacked):
+    run = simulate(platform=replace(PLATFORM, unpack_checkpoints=unpacked))
+    run.run()
+    verb, nothing = ("dataset_address", Gone("gone")) if unpacked else ("outputs", Gone("deleted"))
+    fault = Fault(verb, answering(nothing), times=10**6)
+    run.plan.faults = [fault]
+
+    before, after = lose_and_recover(run)
+
+    assert after.head.checkpoint.as_parent() == before.head.checkpoint.as_parent()
+    assert fault.fired or unpacked
+
+
+def test_a_damaged_download_is_fetched_anew(simulate):
+    run = simulate()
+    run.run()
+    fault = Fault("download", garbling(lambda data: b"q" + data[1:]), times=2)
+    run.plan.faults = [fault]
+
+    before, after = lose_and_recover(run)
+
+    assert fault.fired == 2
+    assert after.head == before.head
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "identity",
+        "kernel",
+        "dataset",
+        "dataset_file",
+        "dataset_files",
+        "outputs",
+        "download",
+        "session",
+    ],
+)
+def test_a_read_that_fails_is_asked_again(simulate, verb):
+    run = simulate()
+    run.run()
+    fault = Fault(verb, unreadable, nth=2 if verb == "identity" else 1, times=7)
+    run.plan.faults = [fault]
+
+    before, after = lose_and_recover(run)
+
+    assert fault.fired
+    assert after.head == before.head
+
+
+def test_a_crash_at_any_effect_of_a_recovery_changes_nothing(simulate):
+    with Simulation(Plan(), sessions=2) as clean:
+        clean.run()
+        first = len(clean.effects.names)
+        clean.lose_the_laptop()
+        clean.recover()
+        last = len(clean.effects.names)
+
+    for number in range(first, last):
+        run = simulate(sessions=2, kills=[(number, "before" if number % 2 else "after")])
+        run.run()
+
+        check_recovered(*lose_and_recover(run))
+        assert len(run.effects.fired) == 1
+        run.run()
+        check_reached(run, sessions=2)
+
+
+def test_a_head_that_is_nowhere_whole_halts_and_is_found_when_it_is_mended(simulate):
+    run = simulate()
+    run.run()
+    faults = [
+        Fault("outputs", answering(Gone("deleted")), times=10**6),
+        Fault("dataset_address", answering(Gone("deleted")), times=10**6),
+    ]
+    run.plan.faults = faults
+
+    before, after = lose_and_recover(run)
+
+    assert after.halt_code == "lost_checkpoint"
+    run.plan.faults = []
+    run.retry()
+    run.run()
+    assert run.state.head == before.head
+    check_reached(run, sessions=3)
+
+
+def test_a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery(simulate):
+    run = simulate(acts=[Act(live_in_session(3), Simulation.lose_the_laptop)])
+    gone = Fault(
+        "dataset_file",
+        answering(Gone("deleted")),
+        matches=lambda _d, version, *_: version == 2,
+        times=10**6,
+    )
+    while not run.lost:
+        run._let_others_act()
+        if not run.lost:
+            run.clock.sleep(run.tick() - run.clock.now())
+    run.plan.faults = [gone]
+
+    assert run.recover().halt_code == "broken_lineage"
+    assert gone.fired
+    run.plan.faults = []
+    run.retry()
+    run.run()
+    check_reached(run, sessions=3)
+
+
+def test_an_old_checkpoint_that_somebody_published_again_is_not_taken_for_the_head(simulate):
+    run = simulate(sessions=2)
+    run.run()
+    run.clock.sleep(HOUR)
+    run.host.publish_by_hand(DATASET, run.host.versions(DATASET)[0].files)
+    run.clock.sleep(HOUR)
+
+    before, after = lose_and_recover(run)
+
+    assert after.head == before.head
+    run.want(3)
+    assert run.run().halt_code == "foreign_dataset_version"
+
+
+def test_a_checkpoint_of_another_lineage_is_not_taken_for_the_head(simulate):
+    run = simulate(sessions=2)
+    other = simulate(sessions=3, seed=7)
+    for each in (run, other):
+        each.run()
+        each.clock.sleep(HOUR)
+    run.host.publish_by_hand(DATASET, other.host.versions(DATASET)[2].files)
+    run.clock.sleep(HOUR)
+
+    before, after = lose_and_recover(run)
+
+    assert after.head == before.head
+
+
+def test_a_person_who_pushed_on_top_is_noticed_after_the_recovery_too(simulate):
+    run = simulate(sessions=2)
+    run.run()
+    run.host.push_by_hand(KERNEL)
+    run.clock.sleep(HOUR)
+
+    before, after = lose_and_recover(run)
+
+    assert after.head == before.head
+    run.want(3)
+    assert run.run().halt_code == "foreign_kernel_version"
+
+
+def test_nothing_on_kaggle_is_changed(simulate):
+    run = simulate()
+    run.run()
+    pushes, versions = run.host.pushes(KERNEL), run.host.versions(DATASET)
+
+    lose_and_recover(run)
+
+    assert (run.host.pushes(KERNEL), run.host.versions(DATASET)) == (pushes, versions)
+
+
+def test_a_journal_in_use_is_refused(simulate):
+    run = simulate(sessions=1)
+    run.run()
+    events = run.events
+
+    with pytest.raises(ConfigError, match=r"move .* away first"):
+        run.recover()
+
+    assert run.events == events
+
+
+def test_an_account_without_the_chain_is_refused_and_nothing_is_bound(simulate):
+    run = simulate()
+
+    with pytest.raises(ConfigError, match="nothing of chain 'sim' is on local's account"):
+        run.recover()
+
+    assert run.events == ()
+
+
+def test_a_kernel_of_the_same_name_that_is_not_the_chains_is_nothing_to_recover(simulate):
+    run = simulate()
+    run.host.push_by_hand(KERNEL)
+    run.clock.sleep(HOUR)
+
+    with pytest.raises(ConfigError, match="nothing of chain"):
+        run.recover()
