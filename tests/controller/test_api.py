@@ -752,6 +752,29 @@ def test_one_file_of_a_dataset_is_read_byte_for_byte(kaggle, answers, scripted, 
     assert (body["datasetVersionNumber"], body["fileName"]) == (5, "manifest.json")
 
 
+def test_where_a_file_of_a_dataset_can_be_downloaded_is_its_redirection(
+    kaggle, answers, scripted, asked
+):
+    signed = f"{scripted.url}/storage/raw?signature=1"
+    answers("DownloadDataset", 302, b"", {"Location": signed})
+    answers("raw", 200, b"x" * 300_000)
+
+    answer = kaggle.dataset_address("kchain-demo-checkpoints", 5, "a.pt")
+
+    assert answer == OutputFile("a.pt", signed)
+    (body,) = asked("DownloadDataset")
+    assert (body["datasetVersionNumber"], body["fileName"]) == (5, "a.pt")
+
+
+def test_a_download_that_is_not_redirected_has_no_address(kaggle, answers):
+    answers("DownloadDataset", 200, b"content")
+
+    answer = kaggle.dataset_address("kchain-demo-checkpoints", 5, "a.pt")
+
+    assert isinstance(answer, Unreadable)
+    assert "not redirected" in answer.message
+
+
 def test_a_file_of_a_dataset_that_is_too_large_is_unreadable(kaggle, answers):
     answers("DownloadDataset", 200, b"x" * 300_000)
 

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.checkpoints import (
     as_checkpoint,
     check_identity,
+    is_complete,
     parse_manifest,
     verify_file,
 )
@@ -382,3 +383,38 @@ def test_a_record_takes_the_sessions_own_word_where_there_is_one(verify, output,
     assert unsaid.outcome == "unknown"
     assert replace(said, first_loss=None, last_loss=2.5, outcome="unknown") == unsaid
     assert said.as_parent().manifest_sha256 == manifest.sha256
+
+
+CHECKPOINT = "checkpoint_epoch1_step10.pt"
+
+
+def _unpacked(files, root):
+    """A dataset version's files after the platform has opened the checkpoint's archive."""
+    others = {name: size for name, size in files.items() if name != CHECKPOINT}
+    members = {f"{CHECKPOINT}/{root}data.pkl": 400, f"{CHECKPOINT}/{root}byteorder": 6}
+    return others | members
+
+
+@pytest.mark.parametrize(
+    ("change", "complete"),
+    [
+        (lambda files: files, True),
+        (lambda files: _unpacked(files, "archive/"), True),
+        (lambda files: _unpacked(files, ""), True),
+        (lambda files: files | {"more.txt": 1}, False),
+        (lambda files: files | {CHECKPOINT: 1}, False),
+        (lambda files: {n: s for n, s in files.items() if n != "manifest.json"}, False),
+        (lambda files: {n: s for n, s in files.items() if n != CHECKPOINT}, False),
+        (lambda files: {n: s for n, s in files.items() if n != "training_history.json"}, False),
+        (lambda files: {"manifest.json": files["manifest.json"]}, False),
+        (lambda files: {}, False),
+    ],
+)
+def test_a_dataset_version_is_complete_if_it_holds_what_its_manifest_publishes(
+    output, change, complete
+):
+    left = output()
+    manifest = parse_manifest(left.content, left.expected)
+    held = {entry["name"]: entry["bytes"] for entry in left.body["files"]}
+
+    assert is_complete(manifest, change(held | {"manifest.json": len(left.content)})) is complete

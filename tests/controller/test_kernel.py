@@ -244,3 +244,38 @@ def test_cells_of_equal_text_make_a_valid_notebook(parameters, template):
     nbformat.validate(notebook)
     identities = [cell.id for cell in notebook.cells]
     assert len(set(identities)) == len(identities)
+
+
+@pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD)
+def test_what_a_session_was_told_is_read_back_from_its_source(parameters, any_template, text):
+    parameters["accelerator"]["name"] = text  # the one word of a session's that may be any
+
+    assert kernel.read_parameters(kernel.render(parameters, any_template)) == parameters
+
+
+def test_a_source_whose_cells_are_lists_of_lines_is_read_back_too(parameters, line_template):
+    notebook = json.loads(kernel.render(parameters, line_template))
+    for cell in notebook["cells"]:
+        cell["source"] = cell["source"].splitlines(keepends=True)
+
+    assert kernel.read_parameters(json.dumps(notebook)) == parameters
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda source: "",
+        lambda source: "print('mine')",
+        lambda source: "[]",
+        lambda source: '{"cells": [{"source": 1}]}',
+        lambda source: source.replace("PARAMETERS = ", "OTHERS = "),
+        lambda source: source.replace(TOKEN, "kc1.short"),
+        lambda source: source.replace("time_budget", "tame_budget"),
+    ],
+)
+def test_a_source_that_we_did_not_render_tells_nothing(parameters, line_template, damage):
+    source = kernel.render(parameters, line_template)
+    damaged = damage(source)
+    assert damaged != source
+
+    assert kernel.read_parameters(damaged) is None

@@ -123,3 +123,32 @@ def test_a_chain_that_has_not_begun_has_a_summary():
         None,
         [],
     )
+
+
+def test_a_recovered_chain_has_the_rows_that_kaggle_could_tell(binding, checkpoint, session_events):
+    body = {
+        "head": {"checkpoint": checkpoint(20).to_body(), "version": 3},
+        "heads": 2,
+        "attempt": 2,
+        "kernel_version": 5,
+        "dataset_version": 3,
+        "push": {"session": 3, "version": 5, "token": "kc1.t", "time_budget_seconds": 600},
+    }
+    pairs = [("recovering", binding), ("recovered_live", body), *session_events(3, version=4)[3:]]
+    events = [
+        Event(seq, 1000.0 + seq, Kind(kind), data) for seq, (kind, data) in enumerate(pairs, 1)
+    ]
+
+    second, third = report.rows(events)
+
+    assert (second.session, second.last_step, second.dataset_version) == (2, 20, 3)
+    assert (second.kernel_version, second.checkpoint) == (None, "checkpoint_epoch1_step20.pt")
+    assert (third.session, third.attempts, third.kernel_version) == (3, 2, 5)
+    assert (third.last_step, third.dataset_version) == (30, 4)
+    assert third.seconds["run"] == 1.0
+
+
+def test_a_summary_tells_whether_a_stop_is_asked_for(binding):
+    for asked in (True, False):
+        body = report.summary("demo", State(), 3, (), is_stop_asked=asked)
+        assert body["stop_asked"] is asked

@@ -1,0 +1,234 @@
+"""A lost folder, a stop and a lost connection, through the real command and a local Kaggle."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.emulator.faults import Fault
+from orchestrator.emulator.server import LocalKaggle, Settings
+
+ROOT = Path(__file__).parent.parent
+QUICK = """
+[timing]
+poll_seconds = 0.1
+settle_seconds = 1.0
+read_gap_seconds = 0.2
+grace_seconds = 5.0
+retry_seconds = 0.2
+"""
+SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
+
+
+@pytest.fixture
+def local_kaggle(tmp_path):
+    with LocalKaggle(tmp_path / "kaggle", settings=SETTINGS) as local:
+        yield local
+        local.close(kill_sessions=True)
+
+
+@pytest.fixture
+def point_at(local_kaggle):
+    return {
+        "KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url,
+        "KAGGLE_API_TOKEN": local_kaggle.token,
+    }
+
+
+@pytest.fixture
+def controller(tmp_path, point_at):
+    """Start a command in the background; it is ended with the test."""
+    started = []
+
+    def start(*args):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", *args],
+            cwd=tmp_path,
+            env={**os.environ, **point_at, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(reached, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if reached():
+            return
+        assert process.poll() is None, process.communicate()[0]
+    raise AssertionError("not reached in time")
+
+
+def sessions(local_kaggle):
+    return len(local_kaggle.state()["sessions"])
+
+
+@pytest.mark.parametrize("keeps_outputs", [True, False])
+def test_a_lost_folder_is_rebuilt_and_the_chain_goes_on_without_a_second_session(
+    kchain, project_folder, local_kaggle, point_at, keeps_outputs
+):
+    folder = project_folder(extra=QUICK)
+    assert kchain("run", "--sessions", 2, env=point_at).returncode == 0
+    before = json.loads(kchain("status", "--json", env=point_at).stdout)
+    checkpoint = (folder / "output" / before["head"]["file"]).read_bytes()
+    for lost in (".kchain", "output"):
+        shutil.rmtree(folder / lost)
+    faults = []
+    if not keeps_outputs:
+        method = "kernels.KernelsApiService/ListKernelSessionOutput"
+        faults = [Fault(method, "status", status=404, times=1000)]
+    for fault in faults:
+        local_kaggle.faults.add(fault)
+
+    done = kchain("recover", "--json", env=point_at)
+
+    assert done.returncode == 0, done.stderr
+    after = json.loads(done.stdout)
+    exact = ("file", "step", "sha256", "manifest_sha256", "dataset_version", "publish")
+    assert {key: after["head"][key] for key in exact} == {key: before["head"][key] for key in exact}
+    assert (after["head"] == before["head"]) is keeps_outputs
+    assert after["sessions_done"] == 2
+    assert after["rows"][-1]["checkpoint"] == before["head"]["file"]
+    assert (folder / "output" / before["head"]["file"]).read_bytes() == checkpoint
+    local_kaggle.faults.clear()
+    more = kchain("run", "--sessions", 3, "--json", env=point_at)
+    assert json.loads(more.stdout)["sessions_done"] == 3, more.stderr
+    assert sessions(local_kaggle) == 3
+    again = kchain("recover", env=point_at)
+    assert again.returncode == 2
+    assert "in use" in again.stderr
+
+
+def test_a_session_that_runs_is_found_again(
+    kchain, project_folder, local_kaggle, controller, point_at
+):
+    folder = project_folder(extra=QUICK)
+    process = controller("run", "--sessions", "2")
+    wait_for(lambda: sessions(local_kaggle) == 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(folder / ".kchain")
+
+    done = kchain("recover", env=point_at)
+
+    assert done.returncode == 0, done.stderr
+    assert "recovered: head is checkpoint_epoch1_step10.pt of session 1" in done.stdout
+    more = kchain("run", "--sessions", 2, "--json", env=point_at)
+    assert json.loads(more.stdout)["sessions_done"] == 2, more.stderr
+    assert sessions(local_kaggle) == 2
+
+
+def test_an_account_without_the_chain_has_nothing_to_recover(kchain, project_folder, point_at):
+    project_folder(name="never-run", extra=QUICK)
+
+    done = kchain("recover", env=point_at)
+
+    assert done.returncode == 2
+    assert "nothing of chain 'never-run' is on local's account" in done.stderr
+
+
+def test_a_stop_beside_a_running_controller_ends_it_after_the_session(
+    kchain, project_folder, local_kaggle, controller, point_at
+):
+    project_folder(extra=QUICK)
+    process = controller("run", "--sessions", "5")
+    wait_for(lambda: sessions(local_kaggle) == 1, process)
+
+    stopped = kchain("stop", "--json")
+    output, _ = process.communicate(timeout=60)
+
+    assert json.loads(stopped.stdout)["stop_asked"] is True
+    assert process.returncode == 0, output
+    assert "stopped as asked, with" in output
+    done = sessions(local_kaggle)
+    assert done <= 2  # the second push may have been under way
+    assert "stop: asked for" in kchain("status").stdout
+    tick = kchain("tick", "--sessions", 5, env=point_at)
+    assert tick.returncode == 0, tick.stderr
+    assert "stopped as asked" in tick.stdout
+    assert sessions(local_kaggle) == done
+    more = kchain("run", "--sessions", 3, env=point_at)
+    assert more.returncode == 0, more.stderr
+    assert "a stop was asked for; this run goes on, and withdraws it" in more.stdout
+    assert "stop: asked for" not in kchain("status").stdout
+    assert json.loads(kchain("status", "--json").stdout)["sessions_done"] == 3
+
+
+def test_a_stop_says_what_it_can_do_and_is_withdrawn(kchain, project_folder, point_at):
+    project_folder(extra=QUICK)
+    assert kchain("stop").returncode == 2
+    assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
+
+    stopped, undone, again = kchain("stop"), kchain("stop", "--undo"), kchain("stop", "--undo")
+
+    assert "it is finished already" in stopped.stdout
+    assert "the stop is withdrawn" in undone.stdout
+    assert "nothing has changed" in again.stdout
+    assert json.loads(kchain("status", "--json").stdout)["stop_asked"] is False
+
+
+def test_a_run_of_a_bound_chain_waits_until_kaggle_answers_again(
+    kchain, project_folder, local_kaggle, point_at
+):
+    project_folder(extra=QUICK)
+    assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
+    fault = Fault("GetAcceleratorQuotaStatistics", "status", status=503, times=2)
+    local_kaggle.faults.add(fault)
+
+    done = kchain("run", "--sessions", 2, env=point_at)
+
+    assert local_kaggle.faults.fired == [2]
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_of_an_unbound_chain_gives_up_at_once(kchain, project_folder, local_kaggle, point_at):
+    project_folder(name="unbound", extra=QUICK)
+    fault = Fault("GetAcceleratorQuotaStatistics", "status", status=503)
+    local_kaggle.faults.add(fault)
+
+    done = kchain("run", env=point_at)
+
+    assert local_kaggle.faults.fired == [1]
+    assert done.returncode == 3
+    assert "does not answer" in done.stderr
+
+
+def test_a_refused_credential_ends_a_run_of_a_bound_chain_too(kchain, project_folder, point_at):
+    project_folder(extra=QUICK)
+    assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
+
+    done = kchain("run", "--sessions", 2, env={**point_at, "KAGGLE_API_TOKEN": "KGAT_another"})
+
+    assert done.returncode == 2
+    assert "refused the credential" in done.stderr
+
+
+def test_the_lock_of_a_killed_controller_is_free_at_once(
+    kchain, project_folder, local_kaggle, controller, point_at
+):
+    project_folder(extra=QUICK)
+    process = controller("run", "--sessions", "3")
+    wait_for(lambda: sessions(local_kaggle) == 1, process)
+
+    beside = [kchain(command, env=point_at) for command in ("tick", "run", "recover")]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    after = kchain("run", "--sessions", 3, env=point_at)
+
+    assert [done.returncode for done in beside] == [3, 3, 3]
+    assert all("another kchain is working" in done.stderr for done in beside)
+    assert after.returncode == 0, after.stderr
