@@ -126,6 +126,9 @@ class Simulation:
         self.lost.append(self.events)
         for folder in (self.folder / "state", self.output):
             shutil.rmtree(folder)
+        self._opened.close()
+        self._journal = None
+        self.watch.forget_copies()
         self._start_controller()
         return state
 
@@ -139,7 +142,7 @@ class Simulation:
                 self._start_controller()
                 continue
             if wake is None:
-                self._check_local_copy()
+                self.watch.check_local_copy(self.state)
                 return self.state
             self.clock.sleep(wake - self.clock.now())
         raise AssertionError(f"not recovered after {MOST_TICKS} attempts: {self.state}")
@@ -206,7 +209,7 @@ class Simulation:
             return engine.recover(
                 self.settings,
                 self._watched("journal", self._opened, frozenset({"append"})),
-                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.faults)),
+                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.strike)),
                 self._watched("files", self._files),
                 self.clock,
                 self._rng,

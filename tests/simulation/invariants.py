@@ -55,6 +55,10 @@ class Watch:
         self._kept: set[str] = set()
         self.opportunities = 0
 
+    def forget_copies(self) -> None:
+        """The laptop is gone, with every checkpoint on it."""
+        self._kept.clear()
+
     def on_event(self, event: Event, state: State) -> None:
         """Check what a journal that just grew must not contradict."""
         self.opportunities += 1

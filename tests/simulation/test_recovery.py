@@ -285,17 +285,16 @@ def test_a_head_that_is_nowhere_whole_halts_and_is_found_when_it_is_mended(simul
 
 
 def test_a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery(simulate):
-    run = simulate(acts=[Act(live_in_session(3), Simulation.lose_the_laptop)])
+    run = simulate()
+    while not live_in_session(3)(run.state):
+        run.clock.sleep(run.tick() - run.clock.now())
+    run.lose_the_laptop()
     gone = Fault(
         "dataset_file",
         answering(Gone("deleted")),
-        matches=lambda _d, version, *_: version == 2,
+        matches=lambda _dataset, version, *_: version == 2,
         times=10**6,
     )
-    while not run.lost:
-        run._let_others_act()
-        if not run.lost:
-            run.clock.sleep(run.tick() - run.clock.now())
     run.plan.faults = [gone]
 
     assert run.recover().halt_code == "broken_lineage"
@@ -304,6 +303,24 @@ def test_a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery(s
     run.retry()
     run.run()
     check_reached(run, sessions=3)
+
+
+def test_an_older_journal_that_was_restored_adopts_what_was_published_since(simulate):
+    run = simulate(sessions=2)
+    path = run.folder / "state" / "journal.db"
+    while run.state.phase is not Phase.PUBLISH_UNKNOWN:
+        if run.state.phase is Phase.LIVE:
+            backup = path.read_bytes()
+        run.clock.sleep(run.tick() - run.clock.now())
+    run.clock.sleep(HOUR)
+    path.write_bytes(backup)
+    run._start_controller()
+    assert run.state.phase is Phase.LIVE
+
+    run.run()
+
+    assert len(run.kinds(Kind.PUBLISH_FOUND)) == 1
+    check_reached(run, sessions=2)
 
 
 def test_an_old_checkpoint_that_somebody_published_again_is_not_taken_for_the_head(simulate):

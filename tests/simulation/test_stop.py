@@ -100,15 +100,24 @@ def test_a_failing_chain_halts_all_the_same(simulate):
     assert run.run().finish_reason == "stopped as asked, with 0 of 3 sessions done"
 
 
+def _ask_after(run, seq):
+    watch = run.journal._on_event
+
+    def watch_and_ask(event, state):
+        watch(event, state)
+        if event.seq == seq:
+            ask(run)
+
+    run.journal._on_event = watch_and_ask
+
+
 def test_a_stop_at_any_event_launches_nothing_more_and_leaves_nothing_half_done():
     with Simulation(Plan()) as clean:
         clean.run()
         last = clean.state.seq
     for seq in range(1, last):
         with Simulation(Plan()) as run:
-            run.journal._on_event = lambda event, _state, run=run, seq=seq: (
-                ask(run) if event.seq == seq else None
-            )
+            _ask_after(run, seq)
             run.run()
 
             pushes, versions = run.host.pushes(KERNEL), run.host.versions(DATASET)
