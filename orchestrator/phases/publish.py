@@ -87,7 +87,7 @@ def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
             return Stop(None)
     if info.current_version > known and not (info.is_ready or info.has_failed):
         push = context.state.push
-        return processing(context, info, push.ended_age if push else None)
+        return _processing(context, info, push.ended_age if push else None)
     return None
 
 
@@ -190,11 +190,11 @@ def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
             return version
     if info.current_version > base_version and not (info.is_ready or info.has_failed):
         # A version without notes shows its files, and so whose it is, only when it is ready.
-        return processing(context, info, _publication(context).sent_age)
+        return _processing(context, info, _publication(context).sent_age)
     return None
 
 
-def processing(context: Context, info: DatasetInfo, since_age: float | None) -> Stop:
+def _processing(context: Context, info: DatasetInfo, since_age: float | None) -> Stop:
     """Wait for a version that does not show yet whose it is; after hours, call a person."""
     slug, poll = context.settings.dataset_slug, context.settings.timing.poll_seconds
     message = f"dataset {slug} version {info.current_version} is being processed"

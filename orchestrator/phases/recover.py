@@ -12,7 +12,6 @@ from orchestrator.kaggle.port import Gone, Unreadable
 from orchestrator.machine import Kind
 from orchestrator.model import Checkpoint, SessionStatus
 from orchestrator.phases.context import Context, Stop, Wake
-from orchestrator.phases.publish import processing
 from orchestrator.phases.retrieve import Place, retrieve
 from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
 
@@ -122,9 +121,6 @@ def _in_motion(context: Context, found: Survey) -> Stop | None:
         left = context.settings.timing.settle_seconds - context.journal.age
         message = "what was sent before the journal was lost must have become visible"
         return Stop(context.wait("settling", message, left))
-    dataset = found.dataset
-    if dataset and not (dataset.is_ready or dataset.has_failed):
-        return processing(context, dataset, since_age=None)
     return None
 
 

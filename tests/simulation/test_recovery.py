@@ -1,9 +1,11 @@
 """A lost laptop: the journal is rebuilt from what Kaggle holds, and the chain goes on."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from orchestrator.emulator.records import Push
 from orchestrator.errors import ConfigError
 from orchestrator.kaggle.port import Gone
 from orchestrator.machine import Kind, Phase
@@ -349,6 +351,57 @@ def test_a_checkpoint_of_another_lineage_is_not_taken_for_the_head(simulate):
     before, after = lose_and_recover(run)
 
     assert after.head == before.head
+
+
+def test_a_manifest_that_says_other_things_than_its_session_was_told_is_not_believed(simulate):
+    run = simulate(sessions=2)
+    run.run()
+    run.clock.sleep(HOUR)
+    files = dict(run.host.versions(DATASET)[1].files)
+    manifest = json.loads(files["manifest.json"]) | {"attempt": 9}
+    files["manifest.json"] = json.dumps(manifest).encode()
+    run.host.publish_by_hand(DATASET, files)
+    run.clock.sleep(HOUR)
+
+    before, after = lose_and_recover(run)
+
+    assert after.head == before.head
+
+
+def test_a_session_of_another_chain_at_the_same_address_is_not_taken_for_ours(simulate):
+    run = simulate(sessions=2)
+    run.run()
+    source = run.kaggle.kernel(KERNEL).source
+    other = source.replace('\\"chain\\": \\"sim\\"', '\\"chain\\": \\"other\\"')
+    assert other != source
+    run.host.on_landing = None
+    run.host.save(Push("local", KERNEL, KERNEL, other, kernel_type="notebook"))
+    run.clock.sleep(HOUR)
+
+    before, after = lose_and_recover(run)
+
+    assert (after.head, after.kernel_version) == (before.head, before.kernel_version)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_lost_journal_beside_its_checkpoints_needs_no_download(simulate, damaged):
+    run = simulate(sessions=1)
+    before = run.run()
+    head = before.head.checkpoint
+    if damaged:
+        (run.store / head.manifest_sha256 / head.file).write_bytes(b"")
+    (run.folder / "state" / "journal.db").unlink()
+    run.lost.append(run.events)
+    run._start_controller()
+    fault = Fault("download", unreadable, times=10**6)
+    run.plan.faults = [fault]
+    run.watch.check_local_copy = lambda _state: None
+
+    after = run.recover()
+
+    assert fault.fired == 0
+    assert after.halt_code == ("lost_checkpoint" if damaged else None)
+    assert damaged or after.head == before.head
 
 
 def test_a_person_who_pushed_on_top_is_noticed_after_the_recovery_too(simulate):
