@@ -24,6 +24,8 @@ from orchestrator.model import Checkpoint, Parent
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 << 20
 CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
+# What the next session makes anew from the checkpoint: never a reason to lose it.
+REBUILT_KINDS = frozenset({"best", "history", "pointer"})
 _KEPT_NAMES = frozenset({MANIFEST, "session.json", "final_model"})  # kept for other things
 _CHUNK_BYTES = 1 << 20
 # What zipfile raises for archives that are damaged, encrypted or compressed in odd ways.
@@ -172,10 +174,14 @@ def published_names(files: Mapping[str, int], manifest: Mapping[str, Any]) -> se
     return names
 
 
-def is_complete(manifest: Manifest, files: Mapping[str, int]) -> bool:
+def is_complete(
+    manifest: Manifest, files: Mapping[str, int], *, was_accepted: bool = False
+) -> bool:
     """Tell whether a dataset version holds exactly what its manifest says is to be published.
 
-    A checkpoint older than the newest is published without what tells of the newest.
+    A checkpoint older than the newest is published without what tells of the newest. Of a
+    checkpoint that is known to have been accepted, files may be missing that are rebuilt: they
+    could not be verified when it was published.
     """
     names = published_names(files, manifest.body)
     sizes = {entry["name"]: entry["bytes"] for entry in manifest.body["files"]}
@@ -185,7 +191,9 @@ def is_complete(manifest: Manifest, files: Mapping[str, int]) -> bool:
     if any(files.get(name, sizes[name]) != sizes[name] for name in held):
         return False
     if manifest.latest["name"] in held:
-        return held == set(manifest.body["publish"])
+        wanted = set(manifest.body["publish"])
+        lacking = {manifest.entry(name)["kind"] for name in wanted - held}
+        return held <= wanted and (not lacking or (was_accepted and lacking <= REBUILT_KINDS))
     try:
         checkpoint = as_checkpoint(manifest, None, held)
     except CheckpointError:

@@ -1,5 +1,7 @@
 """A lost folder, a stop and a lost connection, through the real command and a local Kaggle."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.workplace import locked
 from orchestrator.emulator.faults import Fault
 from orchestrator.emulator.server import LocalKaggle, Settings
+from orchestrator.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -215,6 +219,20 @@ def test_a_refused_credential_ends_a_run_of_a_bound_chain_too(kchain, project_fo
 
     assert done.returncode == 2
     assert "refused the credential" in done.stderr
+
+
+def test_a_lock_that_would_outlive_its_process_is_refused(tmp_path, monkeypatch):
+    def no_locks(_descriptor, _operation):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    with (
+        pytest.warns(UserWarning, match="flock not supported"),
+        pytest.raises(ConfigError, match="without locks"),
+        locked(tmp_path),
+    ):
+        raise AssertionError("it was locked")
 
 
 def test_the_lock_of_a_killed_controller_is_free_at_once(

@@ -12,6 +12,7 @@ from orchestrator.checkpoints import (
     CHECKPOINT_LIMIT_BYTES,
     MANIFEST,
     MANIFEST_LIMIT_BYTES,
+    REBUILT_KINDS,
     Expectation,
     Manifest,
     as_checkpoint,
@@ -27,7 +28,6 @@ from orchestrator.phases.context import Context, Stop, Wake
 VERDICT = "session.json"
 FOLDER = "checkpoints/"
 FRESH_DOWNLOADS = 3  # before a file that does not verify counts as wrong on Kaggle's side too
-REBUILT_KINDS = frozenset({"best", "history", "pointer"})
 ROOM_FACTOR = 3  # times the download's size that must be free before it begins
 
 

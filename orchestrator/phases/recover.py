@@ -132,7 +132,10 @@ def _head(context: Context, found: Survey) -> Found | Stop | None:
         if isinstance(listed, Unreadable):
             what = f"the files of dataset {slug} version {version.number}"
             return Stop(context.unreadable(what, listed))
-        if isinstance(listed, Gone) or not is_complete(version.manifest, listed):
+        if isinstance(listed, Gone):
+            continue
+        was_accepted = found.was_accepted(version)
+        if not is_complete(version.manifest, listed, was_accepted=was_accepted):
             continue
         checkpoint = _bring(context, found, version, listed)
         return checkpoint if isinstance(checkpoint, Stop) else Found(version, checkpoint)

@@ -77,6 +77,11 @@ class Survey:
         token = found.manifest.body["token"]
         return next((p for p in self.pushes if p.parameters["token"] == token), None)
 
+    def was_accepted(self, found: FoundVersion) -> bool:
+        """Tell whether a session was pushed to continue this checkpoint: only a head's is."""
+        parents = (expectation(push.parameters).parent for push in self.pushes)
+        return any(parent and parent.manifest_sha256 == found.manifest.sha256 for parent in parents)
+
     def candidates(self) -> list[FoundVersion]:
         """Return the versions that may hold the head: the farthest along first, then the newest."""
         proven = [found for found in self.versions if self._is_proven(found)]

@@ -418,3 +418,16 @@ def test_a_dataset_version_is_complete_if_it_holds_what_its_manifest_publishes(
     held = {entry["name"]: entry["bytes"] for entry in left.body["files"]}
 
     assert is_complete(manifest, change(held | {"manifest.json": len(left.content)})) is complete
+
+
+@pytest.mark.parametrize(
+    ("missing", "complete"), [("training_history.json", True), (CHECKPOINT, False)]
+)
+def test_an_accepted_version_may_lack_what_the_next_session_rebuilds(output, missing, complete):
+    left = output()
+    manifest = parse_manifest(left.content, left.expected)
+    held = {entry["name"]: entry["bytes"] for entry in left.body["files"]} | {"manifest.json": 1}
+    del held[missing]
+
+    assert is_complete(manifest, held, was_accepted=True) is complete
+    assert not is_complete(manifest, held)

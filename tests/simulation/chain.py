@@ -140,6 +140,8 @@ class Simulation:
             except Killed:
                 self.clock.sleep(RESTART_SECONDS)
                 self._start_controller()
+                if self.state.phase not in (Phase.UNBOUND, Phase.RECOVERING):
+                    return self.state  # it died right after its last event
                 continue
             if wake is None:
                 self.watch.check_local_copy(self.state)
