@@ -85,9 +85,10 @@ def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
         if found:
             context.journal.append(Kind.PUBLISH_FOUND, version=version)
             return Stop(None)
-    if info.current_version > known and not (info.is_ready or info.has_failed):
-        push = context.state.push
-        return _processing(context, info, push.ended_age if push else None)
+    push = context.state.push
+    is_recent = context.seconds_since(push.ended_age if push else None) < PROCESSING_SECONDS
+    if not known and is_recent and not (info.is_ready or info.has_failed):
+        return _processing(context, info)  # a dataset's first version has no notes to know it by
     return None
 
 
@@ -189,21 +190,23 @@ def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
         if ours:
             return version
     if info.current_version > base_version and not (info.is_ready or info.has_failed):
-        # A version without notes shows its files, and so whose it is, only when it is ready.
-        return _processing(context, info, _publication(context).sent_age)
+        if context.seconds_since(_publication(context).sent_age) > PROCESSING_SECONDS:
+            message = f"{_being_processed(context, info)} for hours"
+            context.halt("stuck_dataset", f"{message}; look at it on Kaggle, then run with --retry")
+            return Stop(None)
+        return _processing(context, info)
     return None
 
 
-def _processing(context: Context, info: DatasetInfo, since_age: float | None) -> Stop:
-    """Wait for a version that does not show yet whose it is; after hours, call a person."""
-    slug, poll = context.settings.dataset_slug, context.settings.timing.poll_seconds
-    message = f"dataset {slug} version {info.current_version} is being processed"
-    if context.seconds_since(since_age) > PROCESSING_SECONDS:
-        context.halt(
-            "stuck_dataset", f"{message} for hours; look at it on Kaggle, then run with --retry"
-        )
-        return Stop(None)
-    return Stop(context.wait("processing", message, poll))
+def _processing(context: Context, info: DatasetInfo) -> Stop:
+    """A version without notes shows its files, and so whose it is, only when it is ready."""
+    message = _being_processed(context, info)
+    return Stop(context.wait("processing", message, context.settings.timing.poll_seconds))
+
+
+def _being_processed(context: Context, info: DatasetInfo) -> str:
+    slug = context.settings.dataset_slug
+    return f"dataset {slug} version {info.current_version} is being processed"
 
 
 def _is_ours(context: Context, info: DatasetInfo, version: int) -> bool | Stop:
