@@ -52,16 +52,16 @@ def is_stop_asked(state_dir: Path) -> bool:
     return stop_marker(state_dir).exists()
 
 
-def ask_stop(state_dir: Path, *, wanted: bool = True) -> bool:
-    """Ask the chain to stop, or not to, durably and without its lock; tell if that is news."""
+def ask_stop(state_dir: Path, *, wanted: bool = True, disk: Disk | None = None) -> bool:
+    """Ask the chain to stop, or not to, without its lock; to last. Tell whether that is news."""
     if is_stop_asked(state_dir) is wanted:
         return False
-    marker = stop_marker(state_dir)
+    disk, marker = disk or Disk(), stop_marker(state_dir)
     if wanted:
-        marker.touch(mode=0o600)
+        disk.open(marker, 0, 0o600).close()
     else:
-        marker.unlink(missing_ok=True)
-    _flush_folder(state_dir)
+        disk.unlink(marker)
+    disk.flush(state_dir)
     return True
 
 
@@ -110,7 +110,7 @@ class Files:
 
     def withdraw_stop(self) -> bool:
         """Go on launching sessions; tell whether a stop had been asked for."""
-        return ask_stop(self.state_dir, wanted=False)
+        return ask_stop(self.state_dir, wanted=False, disk=self._disk)
 
     def has_checkpoints(self) -> bool:
         """Tell whether any verified checkpoint is kept here."""
