@@ -113,7 +113,7 @@ def test_many_laptops_lost_in_chaos_cost_no_head(proven):
     lost = sum(lose_in_chaos(seed) for seed in range(MUCH_CHAOS))
 
     assert lost > MUCH_CHAOS // 2
-    proven["laptops lost in simulated chaos, same head recovered"] = f"{lost} of {lost}"
+    proven("laptops lost in simulated chaos, the same head recovered", f"{lost} of {lost}")
 
 
 def test_a_session_that_runs_is_watched_again_at_once(simulate):
