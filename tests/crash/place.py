@@ -185,6 +185,7 @@ class Witness:
 
     def __init__(self, place: Place, events: tuple[Event, ...], state: State) -> None:
         self.events, self.state = events, state
+        self.lost: list[tuple[Event, ...]] = []  # its journal never is
         self.output = place.output
         self.host = self
         self._truth = place.local.state()
