@@ -77,6 +77,38 @@ class Manifest:
         final = [entry["name"] for entry in self.body["files"] if entry["kind"] == "final"]
         return list(dict.fromkeys([*self.body["publish"], *final]))
 
+    @property
+    def checkpoints(self) -> list[Mapping[str, Any]]:
+        """The checkpoints that continue the chain, newest first: one is enough."""
+        parent, newest = self.body["parent"], self.latest["step"]
+        reached = parent["step"] if parent else 0
+        found = [
+            entry
+            for entry in self.body["files"]
+            if entry["kind"] == "checkpoint"
+            and _tells_its_step(entry)
+            and reached < entry["step"] <= newest
+        ]
+        return sorted(found, key=lambda entry: entry["step"], reverse=True)
+
+    def needed(self, checkpoint: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The entries without which this checkpoint does not count, itself first.
+
+        An older one stands alone: whatever else there is belongs to the newest.
+        """
+        if checkpoint["name"] != self.body["latest"]:
+            return [checkpoint]
+        others = [entry for entry in map(self.entry, self.wanted) if entry != checkpoint]
+        return [checkpoint, *(each for each in others if each["kind"] not in REBUILT_KINDS)]
+
+    def spare(self, checkpoint: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The entries that are kept beside this checkpoint if they are what is listed.
+
+        History and pointer tell of the newest checkpoint, and would lie beside an older one.
+        """
+        kinds = REBUILT_KINDS if checkpoint["name"] == self.body["latest"] else {"best"}
+        return [entry for entry in map(self.entry, self.wanted) if entry["kind"] in kinds]
+
 
 def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
     """Read a manifest and hold it against what the session was told.
@@ -103,10 +135,16 @@ def _check_latest(manifest: Manifest, expected: Expectation) -> None:
     if latest["kind"] != "checkpoint" or name not in manifest.body["publish"]:
         raise CheckpointError("the manifest's newest file is not a checkpoint to publish")
     step = latest["step"]
-    if step < 1 or name != f"checkpoint_epoch{latest['epoch']}_step{step}.pt":
+    if not _tells_its_step(latest):
         raise CheckpointError(f"the name {name} does not tell its epoch and step")
     if expected.parent and step <= expected.parent.step:
         raise CheckpointError(f"step {step} is not beyond the parent's {expected.parent.step}")
+
+
+def _tells_its_step(entry: Mapping[str, Any]) -> bool:
+    """Tell whether the next session can be told this checkpoint as its parent."""
+    epoch, step = entry["epoch"], entry["step"]
+    return bool(step >= 1) and entry["name"] == f"checkpoint_epoch{epoch}_step{step}.pt"
 
 
 def check_identity(name: str, body: Mapping[str, Any], expected: Expectation) -> None:
@@ -204,29 +242,36 @@ def is_complete(
 def as_checkpoint(
     manifest: Manifest, verdict: Mapping[str, Any] | None, kept: Collection[str]
 ) -> Checkpoint:
-    """Return the record of a manifest's newest checkpoint, with what its session said of itself.
+    """Return the record of the newest checkpoint that is here, with what its session said.
 
     Args:
         manifest: the verified manifest.
         verdict: the session's own word, None if it left none.
         kept: names of the files that are here and verified; only these can be published.
+
+    Raises:
+        CheckpointError: none of the manifest's checkpoints is among them.
     """
-    said = verdict or {}
-    latest = manifest.latest
+    here = [entry for entry in manifest.checkpoints if entry["name"] in kept]
+    if not here:
+        raise CheckpointError("none of the listed checkpoints is here")
+    chosen, said = here[0], verdict or {}
+    is_latest = chosen["name"] == manifest.body["latest"]
     parent = manifest.body["parent"]
+    published = [name for name in manifest.body["publish"] if name in kept]
     return Checkpoint(
-        file=latest["name"],
-        epoch=latest["epoch"],
-        step=latest["step"],
-        bytes=latest["bytes"],
-        sha256=latest["sha256"],
+        file=chosen["name"],
+        epoch=chosen["epoch"],
+        step=chosen["step"],
+        bytes=chosen["bytes"],
+        sha256=chosen["sha256"],
         manifest_sha256=manifest.sha256,
-        publish=[name for name in manifest.body["publish"] if name in kept],
+        publish=list(dict.fromkeys([*([] if is_latest else [chosen["name"]]), *published])),
         first_step=said.get("first_step", parent["step"] if parent else 0),
         first_loss=said.get("first_loss"),
-        last_loss=said.get("last_loss", latest["train_loss"]),
-        val_loss=latest["val_loss"],
+        last_loss=(said if is_latest else {}).get("last_loss", chosen["train_loss"]),
+        val_loss=chosen["val_loss"],
         outcome=said.get("outcome", "unknown"),
         reason=said.get("reason"),
-        training_complete=manifest.body["training_complete"],
+        training_complete=is_latest and manifest.body["training_complete"],
     )

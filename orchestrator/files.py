@@ -180,6 +180,14 @@ class Files:
             self._disk.unlink(path)
             raise
 
+    def promoted(self, manifest_sha256: str) -> list[str]:
+        """Return the names of the files that were promoted together; nothing if none were."""
+        final = self.stored(manifest_sha256)
+        found = [path for path in final.rglob("*") if path.is_file()]
+        if found:
+            self._disk.flush(final.parent)  # the promotion may have died just before it did
+        return sorted(path.relative_to(final).as_posix() for path in found)
+
     def stored(self, manifest_sha256: str) -> Path:
         """Return the store's folder of one verified checkpoint, whether it exists or not."""
         return self.state_dir / "store" / check_name(manifest_sha256)

@@ -63,11 +63,14 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     if isinstance(content, Stop):
         return content.wake
     manifest = parse_manifest(content, expected)
-    kept = _fetch_files(context, push, folder, manifest)
-    if isinstance(kept, Stop):
-        return kept.wake
-    said = [VERDICT] if verdict else []
-    context.files.promote(folder, manifest.sha256, [*kept, MANIFEST, *said])
+    kept = context.files.promoted(manifest.sha256)  # by a process that died before it said so
+    if not kept:
+        fetched = _fetch_newest(context, push, folder, manifest, listed)
+        if isinstance(fetched, Stop):
+            return fetched.wake
+        said = [VERDICT] if verdict else []
+        kept = [*fetched, MANIFEST, *said]
+        context.files.promote(folder, manifest.sha256, kept)
     checkpoint = as_checkpoint(manifest, verdict, kept)
     context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body())
     return None
@@ -111,27 +114,53 @@ def _small(context: Context, folder: Path, file: OutputFile, name: str) -> bytes
     return context.files.read(folder, name, MANIFEST_LIMIT_BYTES)
 
 
-def _fetch_files(
-    context: Context, push: Push, folder: Path, manifest: Manifest
+def _fetch_newest(
+    context: Context,
+    push: Push,
+    folder: Path,
+    manifest: Manifest,
+    listed: Mapping[str, OutputFile],
 ) -> list[str] | Stop:
-    """Bring and verify every wanted file; return the names that are kept.
+    """Bring the newest checkpoint that is what the manifest says; return the names to keep.
+
+    An older one is turned to only when Kaggle has finished saving: until then the newest may
+    still come.
+    """
+    size = sum(manifest.entry(name)["bytes"] for name in manifest.wanted)
+    if context.files.free_bytes() < ROOM_FACTOR * size:
+        message = f"less than {ROOM_FACTOR * size:,} bytes are free for the next checkpoint"
+        return Stop(context.wait("disk", message, context.settings.timing.retry_seconds))
+    problems = []
+    for checkpoint in manifest.checkpoints:
+        try:
+            return _fetch_files(context, push, folder, manifest, checkpoint)
+        except CheckpointError as error:
+            problems.append(error)
+            if not _is_listing_stable(context, push, listed):
+                break
+    raise problems[0]
+
+
+def _fetch_files(
+    context: Context,
+    push: Push,
+    folder: Path,
+    manifest: Manifest,
+    checkpoint: Mapping[str, Any],
+) -> list[str] | Stop:
+    """Bring and verify one checkpoint and what belongs to it; return the names to keep.
 
     A kill between two renames leaves files with a fixed name ahead of the manifest. The next
     session rebuilds them from the checkpoint, so they are left out and cost nothing.
     """
-    entries = [manifest.entry(name) for name in manifest.wanted]
-    size = sum(entry["bytes"] for entry in entries)
-    if context.files.free_bytes() < ROOM_FACTOR * size:
-        message = f"less than {ROOM_FACTOR * size:,} bytes are free for the next checkpoint"
-        return Stop(context.wait("disk", message, context.settings.timing.retry_seconds))
-    kept = []
-    for entry in entries:
+    kept, needed = [], manifest.needed(checkpoint)
+    for entry in [*needed, *manifest.spare(checkpoint)]:
         try:
             if stop := _fetch_verified(context, push, folder, entry):
                 return stop
             kept.append(entry["name"])
         except CheckpointError:
-            if entry["kind"] not in REBUILT_KINDS:
+            if entry in needed:
                 raise
     return kept
 
