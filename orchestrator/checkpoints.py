@@ -2,21 +2,19 @@
 
 The controller never unpickles: a checkpoint is bytes with a hash, and a zip whose members are
 listed in the manifest. Verification climbs a ladder and stops at the first step that fails:
-name and size, manifest and lineage, SHA-256 of every file, members of the archive.
+name and size, manifest and lineage, SHA-256 of every file, container (`containers.py`), members.
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
-import zipfile
-import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator import contract
+from orchestrator.containers import check_safetensors, read_archive
 from orchestrator.errors import CheckpointError
 from orchestrator.files import Files
 from orchestrator.model import Checkpoint, Parent
@@ -27,17 +25,7 @@ CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
 # What the next session makes anew from the checkpoint: never a reason to lose it.
 REBUILT_KINDS = frozenset({"best", "history", "pointer"})
 _KEPT_NAMES = frozenset({MANIFEST, "session.json", "final_model"})  # kept for other things
-_CHUNK_BYTES = 1 << 20
-# What zipfile raises for archives that are damaged, encrypted or compressed in odd ways.
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-)
+_ARCHIVE_SUFFIXES = frozenset({".pt", ".pth", ".bin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +112,8 @@ def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
         raise CheckpointError("the manifest lists a name twice")
     if kept := _KEPT_NAMES.intersection(names):
         raise CheckpointError(f"the manifest may not list {', '.join(kept)}")
+    if (size := sum(entry["bytes"] for entry in body["files"])) > CHECKPOINT_LIMIT_BYTES:
+        raise CheckpointError(f"the manifest lists {size:,} bytes, more than a session can save")
     for name in body["publish"]:
         manifest.entry(name)
     _check_latest(manifest, expected)
@@ -167,33 +157,33 @@ def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{name} has {size} bytes instead of {entry['bytes']}")
     if files.sha256(folder, name) != entry["sha256"]:
         raise CheckpointError(f"{name} does not match its SHA-256")
-    if "members" in entry:
-        _verify_members(folder / name, entry)
-
-
-def _verify_members(path: Path, entry: Mapping[str, Any]) -> None:
-    """Compare the archive's members with the list; reads bytes, opens no object in them."""
-    listed = {member["path"]: member for member in entry["members"]}
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-            if found.keys() != listed.keys() or len(found) != len(archive.infolist()):
-                raise CheckpointError(f"{entry['name']} holds other members than listed")
-            for name, info in found.items():
-                if info.file_size != listed[name]["bytes"]:
-                    raise CheckpointError(f"{entry['name']}: member {name} has another size")
-                if _sha256_of_member(archive, info) != listed[name]["sha256"]:
-                    raise CheckpointError(f"{entry['name']}: member {name} does not match")
-    except _UNREADABLE as error:
-        raise CheckpointError(f"{entry['name']} is not a readable archive: {error}") from error
+        _verify_container(folder / name, entry)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
 
 
-def _sha256_of_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    digest = hashlib.sha256()
-    with archive.open(info) as member:
-        while chunk := member.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _verify_container(path: Path, entry: Mapping[str, Any]) -> None:
+    """Look into what a loader would open, without opening it as a loader does."""
+    if "members" in entry:
+        _verify_members(path, entry["members"])
+    elif path.suffix in _ARCHIVE_SUFFIXES:
+        read_archive(path)
+    elif path.suffix == ".safetensors":
+        check_safetensors(path)
+
+
+def _verify_members(path: Path, members: Sequence[Mapping[str, Any]]) -> None:
+    """Compare the archive's members with the list."""
+    listed = {member["path"]: member for member in members}
+    found = read_archive(path)
+    if found.keys() != listed.keys() or len(members) != len(listed):
+        raise CheckpointError("it holds other members than listed")
+    for name, member in found.items():
+        if member.bytes != listed[name]["bytes"]:
+            raise CheckpointError(f"member {name} has another size")
+        if member.sha256 != listed[name]["sha256"]:
+            raise CheckpointError(f"member {name} does not match")
 
 
 def published_names(files: Mapping[str, int], manifest: Mapping[str, Any]) -> set[str]:

@@ -87,19 +87,28 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not strict JSON, or does not keep the contract.
     """
+    document = strict_json(content, name)
+    if found := problems(name, document):
+        raise CheckpointError(f"the {name} does not keep the contract: {found[0]}")
+    checked: dict[str, Any] = document
+    return checked
+
+
+def strict_json(content: bytes, name: str) -> Any:
+    """Read JSON from outside: no key twice, no NaN, nothing that nests without end.
+
+    Raises:
+        CheckpointError: it is anything else.
+    """
     try:
-        document = json.loads(
+        return json.loads(
             content,
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the {name} is not valid JSON: {error}") from error
-    if found := problems(name, document):
-        raise CheckpointError(f"the {name} does not keep the contract: {found[0]}")
-    checked: dict[str, Any] = document
-    return checked
+        raise CheckpointError(f"the {name} is not valid JSON: {str(error)[:200]}") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Files:
     def incoming(self, token: str) -> Path:
         """Return the folder of one download attempt, with `final_model/` below it."""
         folder = self.state_dir / "incoming" / check_name(token)
-        for made in (folder, folder / "final_model"):
+        for made in (folder, _inside(folder, "final_model")):
             self._disk.make_folder(made, 0o700)
         return folder
 
@@ -150,7 +150,7 @@ class Files:
 
     def discard(self, folder: Path, name: str) -> None:
         """Remove one file of a download attempt, so that it is fetched anew."""
-        self._disk.unlink(_inside(folder, name))
+        self._disk.unlink(_named(folder, name))
 
     def promote(self, folder: Path, manifest_sha256: str, names: Iterable[str]) -> Path:
         """Move verified files of an attempt into the store, together or not at all."""
@@ -243,9 +243,18 @@ class Files:
         disk.flush(target.parent)
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _named(folder: Path, name: str) -> Path:
     """Return the path of `name` (at most one folder deep) below `folder`, checked."""
     parts = name.split("/")
     if len(parts) > 2:
         raise CheckpointError(f"refused file name {name!r}")
     return folder.joinpath(*(check_name(part) for part in parts))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of `name` below `folder`, with no symlink on the way."""
+    path = _named(folder, name)
+    for place in (path, path.parent, folder):
+        if place.is_symlink():
+            raise CheckpointError(f"{place} is a symbolic link, which nobody but a person makes")
+    return path

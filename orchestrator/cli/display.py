@@ -140,10 +140,11 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
                 f"session {state.session}: ended, Kaggle says {data['status']}{said}; downloading"
             )
         case Kind.CHECKPOINT_VERIFIED:
-            checkpoint = data["checkpoint"]
+            checkpoint, lost = data["checkpoint"], data.get("lost")
+            older = f"; {', '.join(lost)} is not what the manifest lists" if lost else ""
             return (
                 f"session {state.session}: verified {checkpoint['file']}"
-                f" ({checkpoint['bytes']:,} bytes, sha256 {checkpoint['sha256'][:12]})"
+                f" ({checkpoint['bytes']:,} bytes, sha256 {checkpoint['sha256'][:12]}){older}"
             )
         case Kind.FRUITLESS:
             return f"session {state.session} brought nothing: {data['reason']}: {data['message']}"

@@ -72,7 +72,8 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
         kept = [*fetched, MANIFEST, *said]
         context.files.promote(folder, manifest.sha256, kept)
     checkpoint = as_checkpoint(manifest, verdict, kept)
-    context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body())
+    lost = [entry["name"] for entry in manifest.checkpoints if entry["step"] > checkpoint.step]
+    context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body(), lost=lost)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import socket
 import zipfile
 
@@ -13,6 +14,7 @@ from orchestrator.files import Files
 from orchestrator.model import Checkpoint, Parent
 from tests.scripted import Reply, Script, serving
 
+STATE = pickle.dumps({"weights": list(range(50))}, protocol=2)
 TOKEN = "kc1." + "a" * 26
 
 
@@ -87,7 +89,7 @@ class Output:
     def __init__(self, folder, parent=None, step=10, members=None):
         self.folder, self.parent = folder, parent
         self.name = f"checkpoint_epoch1_step{step}.pt"
-        members = members or {"data.pkl": b"weights " * 50, "byteorder": b"little"}
+        members = members or {"data.pkl": STATE, "byteorder": b"little"}
         self.write_archive(members)
         (folder / "training_history.json").write_text("{}")
         (folder / "latest_checkpoint.txt").write_text(self.name)

@@ -12,7 +12,7 @@ LONGEST_MODULE = 500  # lines
 
 BOTTOM = {"errors", "model", "clock", "machine", "fold"}
 MIDDLE = {
-    *{"contract", "config", "disk", "journal", "files", "checkpoints"},
+    *{"contract", "config", "disk", "journal", "files", "checkpoints", "containers", "opcodes"},
     *{"transfer", "kernel", "quota", "report"},
 }
 # What each module of the controller may import of the controller; a star stands for a package.
@@ -27,7 +27,9 @@ MAY_IMPORT = {
     "journal": {"clock", "errors", "fold", "machine"},
     "disk": set(),
     "files": {"disk", "errors"},
-    "checkpoints": {"contract", "errors", "files", "model"},
+    "opcodes": {"errors"},
+    "containers": {"contract", "errors", "opcodes"},
+    "checkpoints": {"containers", "contract", "errors", "files", "model"},
     "kernel": {"config", "contract", "errors", "machine"},
     "quota": {"model"},
     "report": {"machine", "model", "quota"},

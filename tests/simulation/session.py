@@ -34,6 +34,7 @@ class Script:
     stale_versions: int = 0  # how many dataset versions its mount lags behind
     forgets: bool = False  # a training that does not restore what it loads
     denies_parent: bool = False  # a manifest that names no parent
+    saves_every: int | None = None  # steps between the checkpoints that it leaves beside the newest
 
 
 @functools.cache
@@ -79,9 +80,13 @@ def run(
     if not script.saves:
         return {}
     step, value = (start[0], weights(0)) if script.forgets else start
+    saved = []
     for step in range(start[0] + 1, start[0] + script.steps + 1):
         value = _train(value, step)
-    files = _checkpoint(parameters, script, mounted, (step, value), at)
+        if script.saves_every and step % script.saves_every == 0:
+            saved.append((step, value))
+    older = [state for state in saved if state[0] < step][-2:]
+    files = _checkpoints(parameters, script, mounted, [*older, (step, value)], at)
     outcome = "complete" if script.training_complete else "stopped"
     verdict = _verdict(
         parameters, script, outcome, script.reason, at, first=start[0], last=step, resumed=resumed
@@ -113,41 +118,22 @@ def _train(value: str, step: int) -> str:
     return _sha256(f"{value} {step}".encode())
 
 
-def _checkpoint(
+def _checkpoints(
     parameters: Mapping[str, Any],
     script: Script,
     mounted: Mapping[str, bytes],
-    state: tuple[int, str],
+    states: list[tuple[int, str]],
     at: float,
 ) -> dict[str, bytes]:
-    """The folder `checkpoints/` at the end of the session."""
-    step, value = state
-    name = f"checkpoint_epoch1_step{step}.pt"
-    content = json.dumps({"step": step, "weights": value}).encode()
-    files = {
-        name: _archive(content),
-        "training_history.json": _history(parameters, mounted, step),
-        "latest_checkpoint.txt": name.encode(),
+    """The folder `checkpoints/` at the end of the session; the newest state stands last."""
+    saved = [_save(step, value, at) for step, value in states]
+    step, name = states[-1][0], saved[-1][0]["name"]
+    small = {
+        "history": ("training_history.json", _history(parameters, mounted, step)),
+        "pointer": ("latest_checkpoint.txt", name.encode()),
     }
-    member = {"path": "state.json", "bytes": len(content), "sha256": _sha256(content)}
-    kinds = ("checkpoint", "history", "pointer")
-    entries = [
-        {
-            "name": name,
-            "kind": kind,
-            "bytes": len(data),
-            "sha256": _sha256(data),
-            "created_at": at,
-        }
-        for kind, (name, data) in zip(kinds, files.items(), strict=True)
-    ]
-    entries[0] |= {
-        "epoch": 1,
-        "step": step,
-        "train_loss": 1 / (step + 1),
-        "val_loss": None,
-        "members": [member],
-    }
+    entries = [entry for entry, _data in saved]
+    entries += [_entry(file, kind, data, at) for kind, (file, data) in small.items()]
     manifest = {
         **_identity(parameters),
         "parent": None if script.denies_parent else parameters["parent"],
@@ -155,9 +141,31 @@ def _checkpoint(
         "training_complete": script.training_complete,
         "latest": name,
         "files": entries,
-        "publish": list(files),
+        "publish": [name, *(file for file, _data in small.values())],
     }
+    files = {entry["name"]: data for entry, data in saved} | dict(small.values())
     return {**files, "manifest.json": json.dumps(manifest).encode()}
+
+
+def _save(step: int, value: str, at: float) -> tuple[dict[str, Any], bytes]:
+    """One checkpoint, and what the manifest says of it."""
+    content = json.dumps({"step": step, "weights": value}).encode()
+    data = _archive(content)
+    member = {"path": "state.json", "bytes": len(content), "sha256": _sha256(content)}
+    entry = {
+        **_entry(f"checkpoint_epoch1_step{step}.pt", "checkpoint", data, at),
+        "epoch": 1,
+        "step": step,
+        "train_loss": 1 / (step + 1),
+        "val_loss": None,
+        "members": [member],
+    }
+    return entry, data
+
+
+def _entry(name: str, kind: str, data: bytes, at: float) -> dict[str, Any]:
+    facts = {"bytes": len(data), "sha256": _sha256(data), "created_at": at}
+    return {"name": name, "kind": kind, **facts}
 
 
 def _archive(content: bytes) -> bytes:

@@ -8,8 +8,8 @@ import pytest
 from orchestrator.kaggle.port import Gone, SessionInfo
 from orchestrator.machine import Kind, Phase
 from orchestrator.model import SessionStatus
-from tests.simulation.chain import KERNEL, MOST_TICKS
-from tests.simulation.faults import Fault, answering
+from tests.simulation.chain import DATASET, KERNEL, MOST_TICKS
+from tests.simulation.faults import Fault, answering, garbling
 from tests.simulation.session import Script
 from tests.simulation.truth import check_always, check_commits, check_reached
 
@@ -49,6 +49,81 @@ def test_a_session_that_brings_nothing_is_tried_again(simulate, script, reason):
     check_reached(run, sessions=3, pushes=4)
     assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == [reason]
     assert [e.data["attempt"] for e in run.kinds(Kind.PUSH_INTENT)] == [1, 1, 1, 2]
+
+
+THREE_SAVED = Script(saves_every=2)  # 16, 18 and 20 of the second session's steps
+
+
+def spoiling(*steps, times=MOST_TICKS):
+    """Every download of these steps' checkpoints is garbled; the rest comes as it is."""
+    names = [f"checkpoints/checkpoint_epoch1_step{step}.pt" for step in steps]
+    garbled = garbling(lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+    return Fault("download", garbled, times=times, matches=lambda file, *_args: file.name in names)
+
+
+@pytest.mark.parametrize(("spoilt", "heads"), [([20], [10, 18, 28]), ([20, 18], [10, 16, 26])])
+def test_a_checkpoint_that_arrives_spoilt_is_replaced_by_an_older_one(simulate, spoilt, heads):
+    fault = spoiling(*spoilt)
+    run = simulate(faults=[fault], script=THREE_SAVED)
+
+    run.run()
+
+    assert fault.fired >= 3 * len(spoilt)
+    check_reached(run, sessions=3)
+    verified = run.kinds(Kind.CHECKPOINT_VERIFIED)
+    assert [event.data["checkpoint"]["step"] for event in verified] == heads
+    names = [f"checkpoint_epoch1_step{step}.pt" for step in spoilt]
+    assert [event.data["lost"] for event in verified] == [[], names, []]
+    published = run.host.versions(DATASET)[1].files
+    assert set(published) == {f"checkpoint_epoch1_step{heads[1]}.pt", "manifest.json"}
+    assert run.kinds(Kind.FRUITLESS) == []
+
+
+def test_an_older_checkpoint_is_turned_to_only_when_nothing_more_can_come(simulate):
+    newest = "checkpoints/checkpoint_epoch1_step20.pt"
+
+    def without_newest(call, *args):
+        age = run.journal.age
+        late = age < run.state.push.ended_age + 20
+        return tuple(file for file in call(*args) if not (late and file.name == newest))
+
+    fault = Fault("outputs", without_newest, times=100, matches=lambda _, number: number == 2)
+    run = simulate(faults=[fault], script=THREE_SAVED)
+
+    run.run()
+
+    assert fault.fired > 1
+    check_reached(run, sessions=3)
+    assert [e.data["lost"] for e in run.kinds(Kind.CHECKPOINT_VERIFIED)] == [[], [], []]
+
+
+def test_a_session_none_of_whose_checkpoints_arrives_whole_is_tried_again(simulate):
+    fault = spoiling(20, 18, 16, times=12)  # the newest, and then, looked at again, all three
+    run = simulate(faults=[fault], script=THREE_SAVED)
+
+    run.run()
+
+    assert fault.fired == 12
+    check_reached(run, sessions=3, pushes=4)
+    (lost,) = run.kinds(Kind.FRUITLESS)
+    assert "checkpoint_epoch1_step20.pt does not match its SHA-256" in lost.data["message"]
+
+
+def test_an_older_checkpoint_that_was_kept_stays_when_the_process_dies_before_it_says_so(
+    simulate,
+):
+    rehearsal = simulate(faults=[spoiling(20, times=6)], script=THREE_SAVED)
+    rehearsal.run()
+    kept = [n for n, name in enumerate(rehearsal.effects.names) if name == "files.promote"]
+    fault = spoiling(20, times=6)  # after the death it would arrive whole
+    run = simulate(faults=[fault], script=THREE_SAVED, kills=[(kept[1], "after")])
+
+    run.run()
+
+    assert run.effects.fired == [(kept[1], "after")]
+    assert fault.fired == 6
+    check_reached(run, sessions=3)
+    assert run.kinds(Kind.CHECKPOINT_VERIFIED)[1].data["checkpoint"]["step"] == 18
 
 
 @pytest.mark.parametrize(("allowed", "pushes"), [(1, 1), (2, 2), (3, 2)])
