@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator import contract
 from orchestrator.containers import check_safetensors, read_archive
 from orchestrator.errors import CheckpointError
-from orchestrator.files import Files
+from orchestrator.files import Files, check_name
 from orchestrator.model import Checkpoint, Parent
 
 MANIFEST = "manifest.json"
@@ -107,6 +107,9 @@ def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
     body = contract.parse("manifest", content)
     check_identity("manifest", body, expected)
     manifest = Manifest(body, hashlib.sha256(content).hexdigest())
+    for entry in body["files"]:
+        for part in entry["name"].split("/"):
+            check_name(part)
     names = [entry["name"].casefold() for entry in body["files"]]
     if len(set(names)) != len(names):
         raise CheckpointError("the manifest lists a name twice")

@@ -88,27 +88,37 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
         CheckpointError: it is not strict JSON, or does not keep the contract.
     """
     document = strict_json(content, name)
-    if found := problems(name, document):
-        raise CheckpointError(f"the {name} does not keep the contract: {found[0]}")
+    try:
+        _validator(name).validate(document)  # its first error: a million would be a gigabyte
+    except ValidationError as error:
+        place = ".".join(map(str, error.instance_path)) or name
+        raise CheckpointError(
+            f"the {name} does not keep the contract: {place[:200]}: {_message(error)}"
+        ) from error
+    except ValueError as error:  # nested too deeply
+        raise CheckpointError(f"the {name} does not keep the contract: {error}") from error
     checked: dict[str, Any] = document
     return checked
 
 
 def strict_json(content: bytes, name: str) -> Any:
-    """Read JSON from outside: no key twice, no NaN, nothing that nests without end.
+    """Read JSON from outside: UTF-8, no key twice, no NaN, no end to nesting, no half character.
 
     Raises:
         CheckpointError: it is anything else.
     """
     try:
-        return json.loads(
-            content,
+        document = json.loads(
+            content.decode("utf-8"),
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        if b"\\ud" in content.lower():  # an escaped surrogate; alone it cannot be printed
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the {name} is not valid JSON: {str(error)[:200]}") from error
+    return document
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import contract
+from orchestrator import contract, leaks
 from orchestrator.config import Settings
 from orchestrator.errors import CheckpointError, ConfigError
 from orchestrator.machine import State
@@ -72,7 +72,8 @@ def render(parameters: Mapping[str, Any], template: Template = None) -> str:
         template: a folder to use in place of the packaged kernel template.
 
     Raises:
-        ConfigError: a parameter or the template cannot be used, or the result is over 1 MB.
+        ConfigError: a parameter or the template cannot be used, the result is over 1 MB, or it
+            holds what looks like a secret.
     """
     if found := contract.problems("parameters", parameters):
         raise ConfigError(f"these parameters cannot be pushed: {found[0]}")
@@ -81,6 +82,12 @@ def render(parameters: Mapping[str, Any], template: Template = None) -> str:
         cells = _cells(root.joinpath("notebook.md").read_text("utf-8"), parameters, root)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the kernel template {root} cannot be read: {error}") from error
+    for number, cell in enumerate(cells, start=1):
+        if secret := leaks.find(cell["source"]):
+            raise ConfigError(
+                f"cell {number} of the notebook from {root} holds {secret}: nothing was sent."
+                " Remove it there; a secret in use belongs into Kaggle's own Secrets add-on"
+            )
     source = json.dumps(_notebook(cells), indent=1, ensure_ascii=False)
     if not carries(source, parameters["token"]):
         raise ConfigError(f"{root}/notebook.md has no fence `python parameters` to fill in")

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from orchestrator import config
+from orchestrator import config, kernel, leaks
 from orchestrator.cli.folders import refuse_shared
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
@@ -149,7 +149,20 @@ def opened(
         except NotNow:
             if journal.state.binding is None:
                 raise  # else the engine waits until Kaggle answers again, as at any other time
+        _refuse_own_credential(project, target, journal.state)
         yield Workplace(project, target, journal, kaggle, files, clock, random.SystemRandom())
+
+
+def _refuse_own_credential(project: Project, target: Target, state: State) -> None:
+    """Render what would be pushed next: the credential in use may look like anything."""
+    settings = project.settings
+    seconds = settings.kernel.time_budget_seconds
+    told = kernel.session_parameters(settings, state, token="kc1." + "a" * 26, seconds=seconds)
+    if secret := leaks.find(kernel.render(told, project.template_dir), target.credential.secrets):
+        raise ConfigError(
+            f"the notebook holds {secret}: nothing was sent. A session needs no credential;"
+            f" remove it from {project.template_dir or project.file}"
+        )
 
 
 def _refuse_lost_journal(journal: Journal, files: Files) -> None:

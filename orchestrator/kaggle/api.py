@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from orchestrator import transfer
+from orchestrator import leaks, transfer
 from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential, redact
 from orchestrator.kaggle.port import (
     DatasetInfo,
@@ -84,6 +84,8 @@ class KaggleApi:
     # Mutations
 
     def push(self, request: PushRequest) -> Done[Pushed] | Refused | LandedBad | Unknown:
+        if secret := leaks.find(request.source, self._credential.secrets):
+            return Refused(Trouble.INVALID, f"not sent: the notebook holds {secret}")
         answer = self._call(
             "push",
             PUSH_SECONDS,

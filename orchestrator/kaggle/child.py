@@ -33,6 +33,7 @@ LAST_WORDS_SECONDS = 5.0  # for what a killed worker had said already
 _CAPTURED_LINES = 200
 _MESSAGE_LIMIT = 400  # characters of a foreign message that are passed on
 _SHORTEST_SECRET = 16  # characters; anything shorter would blank out ordinary words
+_SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password)$")  # a user name is none
 _SECRET = re.compile(
     r"(KGAT_|Bearer |Basic |[?&](?:X-Goog-[A-Za-z-]+|upload_id|Signature|token|key)=)[^\s&'\"]+"
 )
@@ -52,8 +53,13 @@ class Credential:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that must not be printed, whatever surrounds them."""
-        texts = re.findall(r"[^\s\"{}:,]+", self.content)
-        return tuple(text for text in texts if len(text) >= _SHORTEST_SECRET)
+        try:
+            body = json.loads(self.content)
+        except ValueError:
+            body = None
+        named = body.items() if isinstance(body, dict) else [("token", self.content.strip())]
+        texts = (value for name, value in named if _SECRET_NAME.search(name))
+        return tuple(t for t in texts if isinstance(t, str) and len(t) >= _SHORTEST_SECRET)
 
 
 @dataclass(frozen=True, slots=True)

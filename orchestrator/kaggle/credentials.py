@@ -1,17 +1,22 @@
 """Finds the user's Kaggle credential: one kind, in the official client's own order.
 
 The files are read, never written; the client gets a copy in a folder of its own.
+A file that others can read, or that somebody else owns, is refused: what is in it is not a secret,
+or not the user's. A symbolic link is followed, and the file it leads to must be the user's alone.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
 from orchestrator.kaggle.child import Credential
 
+_LIMIT_CHARACTERS = 100_000
 HELP = (
     "create a token at https://www.kaggle.com/settings (API, Generate New Token) and save it as"
     " ~/.kaggle/access_token, or put kaggle.json there"
@@ -84,6 +89,21 @@ def _from_oauth(path: Path) -> Credential:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            _refuse_shared(path, os.fstat(file.fileno()))
+            return file.read(_LIMIT_CHARACTERS)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the credential {path} cannot be read: {error}") from error
+
+
+def _refuse_shared(path: Path, facts: os.stat_result) -> None:
+    """Raise ConfigError unless a credential's file is its user's own, and nobody else's."""
+    if not stat.S_ISREG(facts.st_mode):
+        raise ConfigError(f"the credential {path} is not a regular file")
+    if not hasattr(os, "getuid"):  # Windows has other means, which these numbers do not show
+        return
+    if facts.st_uid not in (os.getuid(), 0):
+        raise ConfigError(f"the credential {path} belongs to another user; copy it, then chmod 600")
+    if others := stat.S_IMODE(facts.st_mode) & 0o077:
+        verb = "read" if others & 0o044 else "change"
+        raise ConfigError(f"other users may {verb} the credential {path}; run: chmod 600 {path}")

@@ -3,14 +3,21 @@
 import hashlib
 import json
 import pickle
+import random
+import shutil
 import socket
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from orchestrator import config, engine
 from orchestrator.checkpoints import Expectation
 from orchestrator.clock import Moment
 from orchestrator.files import Files
+from orchestrator.journal import Journal
+from orchestrator.kaggle.port import OutputFile, Trouble, Unreadable
+from orchestrator.machine import Kind, Phase
 from orchestrator.model import Checkpoint, Parent
 from tests.scripted import Reply, Script, serving
 
@@ -87,7 +94,8 @@ class Output:
     """The output of one session on disk, with a manifest that can be bent before it is sealed."""
 
     def __init__(self, folder, parent=None, step=10, members=None):
-        self.folder, self.parent = folder, parent
+        self.folder, self.parent, self.override = folder, parent, None
+        self.also, self.downloaded = [], []  # other names in the listing; what was asked for
         self.name = f"checkpoint_epoch1_step{step}.pt"
         members = members or {"data.pkl": STATE, "byteorder": b"little"}
         self.write_archive(members)
@@ -138,6 +146,17 @@ class Output:
                 archive.writestr(f"archive/{path}", content)
         if hasattr(self, "body"):
             self.relist()
+
+    def add_older(self, step):
+        """Leave an older checkpoint beside the newest; return its name."""
+        name = f"checkpoint_epoch1_step{step}.pt"
+        shutil.copy(self.folder / self.name, self.folder / name)
+        self.body["files"].append({**self.checkpoint, "name": name, "step": step})
+        return name
+
+    def list_members(self, members):
+        """Let the manifest list these members of the checkpoint."""
+        self.checkpoint["members"] = [member(path, content) for path, content in members.items()]
 
     def relist(self):
         self.checkpoint.update(self.entry(self.name, "checkpoint"))
@@ -238,3 +257,68 @@ def binding():
         "kernel": "kchain-demo",
         "dataset": "kchain-demo-checkpoints",
     }
+
+
+# Collecting it
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+class LeftBehind:
+    """A Kaggle that only has one session's output, and cuts downloads at their limit."""
+
+    def __init__(self, left):
+        self.left, self.folder = left, left.folder
+
+    def identity(self):
+        return "local"
+
+    def outputs(self, _kernel, _version):
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        names = (path.relative_to(self.folder).as_posix() for path in paths)
+        return (
+            *(
+                OutputFile(name if name == "session.json" else f"checkpoints/{name}", str(path))
+                for name, path in zip(names, paths, strict=True)
+            ),
+            *(OutputFile(name, "nowhere") for name in self.left.also),
+        )
+
+    def download(self, file, sink, limit_bytes):
+        path = Path(file.url)
+        self.left.downloaded.append(file.name)
+        if (size := path.stat().st_size) > limit_bytes:
+            return Unreadable(Trouble.ODD, f"{size} bytes announced")
+        sink.write(path.read_bytes()[sink.size_bytes :])
+        return sink.size_bytes
+
+    def dataset(self, _dataset):
+        return Unreadable(Trouble.NETWORK, "collecting ends here")
+
+    def kernel(self, _kernel):
+        return Unreadable(Trouble.NETWORK, "collecting ends here")
+
+
+@pytest.fixture
+def collect(tmp_path, clock, files, session_events, binding):
+    """Let the engine collect what a session left, an hour long; return the journal's state."""
+    path = tmp_path / "kchain.toml"
+    path.write_text('[chain]\nname = "demo"\n[training]\npreset = "rehearsal"\n')
+    settings = config.load(path, {"KCHAIN_KAGGLE_ENDPOINT": NOWHERE}).settings
+
+    def run(left):
+        content = left.content if left.override is None else left.override
+        (left.folder / "manifest.json").write_bytes(content)
+        with Journal(tmp_path / "journal.db", "demo", clock) as journal:
+            for kind, data in [("bound", binding), *session_events()[:5]]:
+                journal.append(Kind(kind), **data)
+            for _ in range(60):
+                rng = random.Random(1)  # noqa: S311 - the same on every run
+                kaggle = LeftBehind(left)
+                engine.tick(settings, journal, kaggle, files, clock, rng, endpoint=NOWHERE)
+                if journal.state.phase is not Phase.ENDED:
+                    break
+                clock.sleep(60.0)
+            return journal.state
+
+    return run
