@@ -81,6 +81,7 @@ def test_a_legacy_key_works_as_well_as_a_token(kchain, project_folder, local_kag
     folder.mkdir()
     stored = folder / "kaggle.json"
     stored.write_text(json.dumps({"username": local_kaggle.username, "key": local_kaggle.key}))
+    stored.chmod(0o600)
     before = stored.read_bytes()
 
     done = kchain("doctor", env={"KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url})

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -952,3 +953,16 @@ def test_no_message_ever_shows_the_credential(scripted, reply, publication):
     assert "0123" not in repr(told)
     sent = {request["headers"].get("Authorization") for request in scripted.script.requests}
     assert f"Bearer {TOKEN}" in sent
+
+
+@pytest.mark.parametrize("held", [KEY, "KGAT_" + "0a1b2c3d" * 4])
+def test_a_notebook_with_a_secret_is_never_sent(kaggle, answers, asked, held):
+    answers("SaveKernel", 200, {"versionNumber": 7, "hasVersionNumber": True})
+
+    refused = kaggle.push(replace(PUSH, source=f'{{"cells": ["{held}"]}}'))
+
+    assert isinstance(refused, Refused)
+    assert refused.trouble is Trouble.INVALID
+    assert refused.message.startswith("not sent: the notebook holds")
+    assert held not in refused.message
+    assert asked("SaveKernel") == []

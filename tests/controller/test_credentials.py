@@ -1,6 +1,7 @@
 """Which credential is found: one, in the official client's own order, and never changed."""
 
 import json
+import os
 
 import pytest
 
@@ -24,6 +25,7 @@ def home(tmp_path):
             path = folder / below / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+            path.chmod(0o600)
             return path
 
         def find(self, environ=None):
@@ -168,3 +170,58 @@ def test_nothing_is_written(home):
     home.find()
 
     assert sorted(home.path.rglob("*")) == before
+
+
+# Files that are not their user's alone
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o620, 0o602, 0o777])
+@pytest.mark.parametrize("name", ["access_token", "kaggle.json", "credentials.json"])
+def test_a_file_that_others_may_use_is_refused_with_the_way_out(home, name, mode):
+    path = home.put(name, KEY_FILE)
+    path.chmod(mode)
+
+    with pytest.raises(ConfigError, match=r"other users may (read|change)") as caught:
+        home.find()
+
+    assert str(caught.value).endswith(f"chmod 600 {path}")
+    assert "k" * 32 not in str(caught.value)
+    path.chmod(0o400)
+    assert home.find().source == str(path)
+
+
+def test_a_file_that_a_variable_names_is_judged_as_well(home):
+    path = home.put("my-token", "KGAT_elsewhere", below="secrets")
+    path.chmod(0o644)
+
+    with pytest.raises(ConfigError, match="other users may read"):
+        home.find({"KAGGLE_API_TOKEN": str(path)})
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_refused(home):
+    path = home.put("access_token", "KGAT_file")
+    os.chown(path, 12_345, -1)
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        home.find()
+
+
+def test_behind_a_symlink_it_is_the_file_that_counts(home):
+    target = home.put("token", "KGAT_target", below="vault")
+    folder = home.path / ".kaggle"
+    folder.mkdir()
+    (folder / "access_token").symlink_to(target)
+
+    assert home.find().content == "KGAT_target"
+    target.chmod(0o644)
+    with pytest.raises(ConfigError, match="other users may read"):
+        home.find()
+
+
+def test_a_credential_without_end_is_not_read_to_its_end(home):
+    path = home.put("access_token", "KGAT_")
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+
+    assert len(home.find().content) <= 100_000

@@ -7,7 +7,7 @@ import shutil
 import nbformat
 import pytest
 
-from orchestrator import config, fold, kernel
+from orchestrator import config, fold, kernel, leaks
 from orchestrator.errors import ConfigError
 from orchestrator.machine import Event, Kind, State
 
@@ -23,6 +23,20 @@ AWKWARD = {
     "braces": "{parameters} {CODE_DIR} %%writefile $HOME !ls",
     "fence": "```\n```python parameters\n```",
 }
+
+
+SECRETS = [  # one of each shape, none of them real
+    ("an API token of Kaggle", "KGAT_" + "0a1b2c3d" * 4),
+    ("an API key of Kaggle", '{"username": "a", "key": "%s"}' % ("0a1b2c3d" * 4)),
+    ("a token of Hugging Face", "hf_" + "aBcDeFgH1j" * 4),
+    ("an access key of AWS", "AKIA" + "ABCDEFGH12345678"),
+    ("a secret key of AWS", "aws_secret_access_key = " + "aBcDeFgH1j" * 4),
+    ("a token of GitHub", "ghp_" + "aBcDeFgH1j" * 4),
+    ("a key of Google Cloud", "AIza" + "aBcDe" * 7),
+    ("a key of Weights & Biases", 'os.environ["WANDB_API_KEY"] = "%s"' % ("0a1b2c3d" * 5)),
+    ("a private key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+    ("an address with a password", "postgres://me:" + "hunter2hunter2" + "@db.example/x"),
+]
 
 
 @pytest.fixture
@@ -279,3 +293,63 @@ def test_a_source_that_we_did_not_render_tells_nothing(parameters, line_template
     assert damaged != source
 
     assert kernel.read_parameters(damaged) is None
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=[name for name, _ in SECRETS])
+@pytest.mark.parametrize("place", ["module", "notebook"])
+def test_a_notebook_with_a_secret_is_refused_and_the_secret_is_not_repeated(
+    parameters, template, secret, place
+):
+    name, text = secret
+    file = template / ("line.py" if place == "module" else "notebook.md")
+    file.write_text(f"{file.read_text()}\n\nNOTE: {text}\n")
+
+    with pytest.raises(ConfigError, match=f"holds {name}") as caught:
+        kernel.render(parameters, template)
+
+    assert text not in str(caught.value)
+    assert str(template) in str(caught.value)
+
+
+def test_every_shape_of_a_secret_has_a_canary():
+    assert {name for name, _ in SECRETS} == set(leaks.SHAPES)
+
+
+def test_a_key_file_that_lies_in_the_template_does_not_travel(parameters, template):
+    (template / ".env").write_text("HF_TOKEN=canary-in-env")
+    (template / "kaggle.json").write_text('{"username": "a", "key": "canary-in-key-file"}')
+
+    assert "canary" not in kernel.render(parameters, template)
+
+
+def test_a_key_file_that_the_notebook_asks_for_is_refused(parameters, template):
+    (template / "kaggle.json").write_text('{"username": "a", "key": "%s"}' % ("0123" * 8))
+    with (template / "notebook.md").open("a") as file:
+        file.write("\n```python module=kaggle.json\n```\n")
+
+    with pytest.raises(ConfigError, match="holds an API key of Kaggle"):
+        kernel.render(parameters, template)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key = batch[0]  # " + "0123" * 8,
+        f'"sha256": "{"0123" * 16}"',
+        f"commit {'0123' * 10}",
+        "HF_TOKEN = os.environ['HF_TOKEN']",
+        "from kaggle_secrets import UserSecretsClient",
+        "https://user@host/path?KGAT_",
+        "postgres://{user}:{password}@{host}/db",
+    ],
+)
+def test_what_only_resembles_a_secret_is_sent(text):
+    assert leaks.find(text) is None
+
+
+def test_the_credential_in_use_is_known_whatever_it_looks_like():
+    assert leaks.find("x = 'correct horse'", ["correct horse"]) is not None
+    assert leaks.find("x = 'correct house'", ["correct horse"]) is None

@@ -410,6 +410,12 @@ def test_every_secret_of_a_credential_is_known():
     assert "local" not in secrets
 
 
+def test_a_long_user_name_is_no_secret():
+    name = "a-name-of-twenty-one-x"
+
+    assert credentials.from_key(name, KEY, "t").secrets == (KEY,)
+
+
 # Credentials that do not work
 
 
@@ -419,6 +425,7 @@ def oauth(tmp_path):
     folder = tmp_path / ".kaggle"
     folder.mkdir()
     path = folder / "credentials.json"
+    path.touch(mode=0o600)
     path.write_text(
         json.dumps(
             {
