@@ -76,7 +76,7 @@ def local_kaggle(tmp_path):
 
 
 @pytest.fixture
-def environment(canaries, local_kaggle, tmp_path):
+def environment(canaries, local_kaggle, tmp_path, monkeypatch):
     """An environment and a home full of secrets, with one credential that works."""
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     scratch.mkdir()
@@ -87,8 +87,11 @@ def environment(canaries, local_kaggle, tmp_path):
         path.chmod(0o600)
     proxy = f"http://me:{canaries.plant('proxy')}@127.0.0.1:9"
     canaries.planted[local_kaggle.token] = "the credential in use"
+    secrets = {name: canaries.plant(name) for name in ENVIRONMENT}
+    for name, canary in secrets.items():  # local Kaggle itself runs in this process
+        monkeypatch.setenv(name, canary)
     return {
-        **{name: canaries.plant(name) for name in ENVIRONMENT},
+        **secrets,
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
         "KAGGLE_USERNAME": "somebody",
         "HOME": str(home),
@@ -181,17 +184,24 @@ def test_a_refused_credential_is_not_repeated(kchain, project, environment, cana
     assert canaries.sighted(done.stdout + done.stderr) == []
 
 
-@pytest.mark.parametrize("as_what", ["token", "own", "key file"])
+@pytest.mark.parametrize("as_what", ["token", "own token", "own key", "key file"])
 def test_a_secret_in_the_template_stops_the_run_before_anything_is_sent(
-    kchain, project, local_kaggle, environment, canaries, as_what
+    kchain, project, local_kaggle, environment, as_what
 ):
+    tmp_path = project.parent
     held = {
-        "token": f"KGAT_{canaries.plant('source')}",
-        "own": local_kaggle.token,
+        "token": "KGAT_" + "0a1b2c3d" * 4,
+        "own token": local_kaggle.token,
+        "own key": local_kaggle.key,
         "key file": json.dumps({"username": "a", "key": "0a1b2c3d" * 4}),
     }[as_what]
     with (project / "line.py").open("a") as file:
         file.write(f"\nLOGIN = '{held}'\n")
+
+    if as_what == "own key":  # of a shape that only its owner knows
+        (tmp_path / "home" / ".kaggle" / "access_token").unlink()
+        login = {"KAGGLE_USERNAME": local_kaggle.username, "KAGGLE_KEY": local_kaggle.key}
+        environment = {**environment, "KAGGLE_API_TOKEN": "", **login}
 
     done = kchain("run", env=environment)
 

@@ -919,6 +919,7 @@ def test_an_access_token_that_ended_is_replaced_by_the_next_worker(scripted, rep
     oauth = {"refresh_token": "r" * 40, "username": "local", "access_token": "a" * 40}
     expired = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
     oauth |= {"access_token_expiration": expired, "scopes": []}
+    (folder / "credentials.json").touch(mode=0o600)
     (folder / "credentials.json").write_text(json.dumps(oauth))
     fresh = [reply(200, {"token": name, "expiresIn": 43_200}) for name in ("first", "second")]
     scripted.script.on("GenerateAccessToken", *fresh)

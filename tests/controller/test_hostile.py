@@ -108,6 +108,7 @@ def test_an_older_checkpoint_of_the_same_session_is_taken_instead(
 ):
     left = output()
     older = left.add_older(step=8)
+    left.body["training_complete"] = True
     case.spoil(left)
 
     state = collect_and_watch(left)
