@@ -171,7 +171,7 @@ def test_kaggle_receives_no_secret_and_its_sessions_find_none(
         if path.is_file() and path.name != "account.json":  # where local Kaggle keeps its own
             printed += path.read_bytes()
             assert canaries.sighted(path.read_bytes()) == [], path
-    assert b"KCHAIN_WORKING_DIR" in printed  # the sessions did print what they know
+    assert b"JUPYTER_PLATFORM_DIRS" in printed  # the sessions did print what they know
 
 
 def test_a_refused_credential_is_not_repeated(kchain, project, environment, canaries):
