@@ -12,7 +12,6 @@ from orchestrator.checkpoints import (
     CHECKPOINT_LIMIT_BYTES,
     MANIFEST,
     MANIFEST_LIMIT_BYTES,
-    REBUILT_KINDS,
     Expectation,
     Manifest,
     as_checkpoint,
