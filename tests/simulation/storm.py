@@ -121,9 +121,9 @@ class Storm:
                 self.fired[name] += 1
 
 
-def draw(seed: int, **options: Any) -> Simulation:
+def draw(seed: int, make: Callable[[int], Storm] = Storm, **options: Any) -> Simulation:
     """A schedule that is the same for the same seed."""
-    storm = Storm(seed)
+    storm = make(seed)
     rng = storm.rng
     platform = replace(PLATFORM, seed=seed, **_late(rng))
     run = Simulation(

@@ -31,7 +31,7 @@ def check_always(run: Simulation) -> None:
 
 def check_commits(run: Simulation) -> None:
     """What holds even where a lost request may land after any time: commits are exactly once."""
-    _check_heads(run)
+    check_heads(run)
     _check_versions(run)
 
 
@@ -66,7 +66,7 @@ def _ever_recorded(run: Simulation) -> list[Event]:
     return [event for events in (*run.lost, run.events) for event in events]
 
 
-def _check_heads(run: Simulation) -> None:
+def check_heads(run: Simulation) -> None:
     """Each head continues the one before it, and its weights are those of a straight training."""
     versions = {version.number: version for version in run.host.versions(DATASET)}
     parent, step = None, 0
