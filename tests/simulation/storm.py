@@ -126,9 +126,8 @@ def draw(seed: int, make: Callable[[int], Storm] = Storm, **options: Any) -> Sim
     storm = make(seed)
     rng = storm.rng
     platform = replace(PLATFORM, seed=seed, **_late(rng))
-    run = Simulation(
-        storm, seed=seed, sessions=rng.randint(5, 7), in_memory=True, platform=platform, **options
-    )
+    options = {"sessions": rng.randint(5, 7), **options}
+    run = Simulation(storm, seed=seed, in_memory=True, platform=platform, **options)
     run.host.script_of, run.host.twist = storm.script_of, storm.twist
     return run
 

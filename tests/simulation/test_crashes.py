@@ -4,10 +4,20 @@ import pytest
 
 from orchestrator.errors import JournalConflict
 from tests.simulation.chain import Plan, Simulation
+from tests.simulation.schedules import cores
+from tests.simulation.sweep import (
+    boundaries,
+    clean_effects,
+    in_processes,
+    sweep_second,
+    sweep_storm,
+)
 from tests.simulation.truth import check_reached
 
 DOUBLE_CRASHES = 100
 SOON = 40  # effects: the second crash hits while the first is still being dealt with
+STORMS = 20
+SAMPLED_STORMS, ONE_IN = 3, 9  # and in how many of their boundaries a crash is tried
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +54,38 @@ def test_a_crash_during_recovery_from_a_crash_changes_nothing_either(effects):
 
             assert run.effects.fired == kills
             check_reached(run, sessions=3)
+
+
+@pytest.mark.prove
+def test_all_double_crashes_of_a_clean_chain_change_nothing(proven):
+    swept = in_processes(sweep_second, boundaries(clean_effects()), cores())
+
+    assert not swept.failures
+    assert swept.crashes > 40_000
+    proven(
+        "every pair of crashes in a clean chain of two sessions, before and after each effect",
+        f"{swept.crashes:,} pairs; target reached and no invariant broken in each",
+    )
+
+
+@pytest.mark.parametrize("seed", range(SAMPLED_STORMS))
+def test_a_crash_at_any_effect_of_a_storm_changes_nothing_about_the_ending(seed):
+    swept = sweep_storm(seed, every=ONE_IN)
+
+    assert not swept.failures
+    assert swept.crashes > 200 / ONE_IN
+
+
+@pytest.mark.prove
+def test_a_crash_at_every_effect_of_many_storms_changes_nothing_about_the_ending(proven):
+    swept = in_processes(sweep_storm, range(STORMS), cores())
+
+    assert not swept.failures
+    assert swept.crashes > 200 * STORMS
+    proven(
+        f"a crash before and after every effect of {STORMS} storms of faults",
+        f"{swept.crashes:,} crashes; target reached and no invariant broken after each",
+    )
 
 
 @pytest.mark.parametrize("number", range(12))
