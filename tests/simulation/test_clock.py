@@ -1,17 +1,26 @@
-"""The laptop's clock is wrong; the world's is not."""
+"""The laptop's clock is wrong, or the laptop sleeps; the world's time goes on as it does."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from orchestrator.kaggle.port import Gone, Refused, Trouble
-from orchestrator.machine import Phase
+from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import Act
-from tests.simulation.faults import Fault, answering, lost_answer, lost_request, publishing_slowly
+from tests.simulation.faults import (
+    Fault,
+    answering,
+    lost_answer,
+    lost_request,
+    publishing_slowly,
+    unreadable,
+)
 from tests.simulation.session import Script
 from tests.simulation.truth import check_reached
 
 DAY, YEAR = 86_400.0, 365 * 86_400.0
+NIGHT = 8 * 3600.0
 LONGEST_SECONDS = 10 * DAY  # the longest wait that the engine admits, and a little
 
 # What makes each phase last beyond one tick.
@@ -82,6 +91,89 @@ def test_a_clock_that_was_a_year_ahead_for_a_moment_is_no_reason_to_wait_a_year(
     assert (ahead.fired, right.fired) == (1, 1)
     check_reached(run, sessions=3)
     assert run.clock.true_at - began_at < LONGEST_SECONDS
+
+
+# What a wall clock says, and what is drawn anew or hashed once the time of day is another.
+SET_BY_CLOCKS = {"until"}
+SET_BY_TIME = {*SET_BY_CLOCKS, "token", "source_sha256", "manifest_sha256", "sha256", "created_at"}
+
+
+def _told(event, without):
+    """What an event says, however deep, without the fields of these names."""
+
+    def strip(value):
+        if not isinstance(value, dict):
+            return value
+        return {key: strip(inner) for key, inner in value.items() if key not in without}
+
+    return event.kind, strip(dict(event.data))
+
+
+def _longest_pause(events):
+    return max(after.age - before.age for before, after in pairwise(events))
+
+
+@pytest.mark.parametrize("seconds", [-DAY, YEAR])
+@pytest.mark.parametrize("phase", LASTING)
+def test_a_clock_that_is_set_changes_no_event_and_no_age(simulate, phase, seconds):
+    jump = _jump(phase, seconds)
+    usual, run = simulate(**_planned(phase)), simulate(**_planned(phase, jump))
+
+    usual.run()
+    run.run()
+
+    shifts = [e.at - u.at for u, e in zip(usual.events, run.events, strict=True)]
+    assert {shifts[0], shifts[-1]} == {0.0, seconds}
+    assert [e.age for e in run.events] == [u.age for u in usual.events]
+    told = [[_told(event, SET_BY_CLOCKS) for event in each.events] for each in (usual, run)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("phase", LASTING)
+def test_a_laptop_that_sleeps_eight_hours_in_a_phase_tells_the_same_story(simulate, phase):
+    night = replace(_jump(phase, 0.0), do=lambda run: run.clock.advance(NIGHT))
+    usual, run = simulate(**_planned(phase)), simulate(**_planned(phase, night))
+
+    usual.run()
+    run.run()
+
+    assert night.fired == 1
+    assert _longest_pause(run.events) >= NIGHT
+    told = [[_told(event, SET_BY_TIME) for event in each.events] for each in (usual, run)]
+    assert told[0] == told[1]
+    check_reached(run, sessions=3)
+
+
+# What is known of a call during which the laptop slept, and the event that shows it.
+ASLEEP = {
+    "push that had arrived": ("push", lost_answer, Kind.PUSH_DONE),
+    "push that had not": ("push", lost_request, Kind.PUSH_GIVEN_UP),
+    "publication that had arrived": ("publish_version", lost_answer, Kind.PUBLISH_SEEN),
+    "publication that had not": ("publish_version", lost_request, Kind.PUBLISH_GIVEN_UP),
+    "first publication that had arrived": ("create_dataset", lost_answer, Kind.PUBLISH_SEEN),
+    "download": ("download", unreadable, Kind.CHECKPOINT_VERIFIED),
+    "read of a status": ("session", unreadable, Kind.SESSION_ENDED),
+}
+
+
+@pytest.mark.parametrize("name", ASLEEP)
+def test_a_laptop_that_sleeps_eight_hours_in_a_call_reads_before_it_acts(simulate, name):
+    verb, answer, shown = ASLEEP[name]
+
+    def sleep(call, *args):
+        came = answer(call, *args)
+        run.clock.advance(NIGHT)
+        return came
+
+    fault = Fault(verb, sleep)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert _longest_pause(run.events) >= NIGHT
+    assert run.kinds(shown)
+    check_reached(run, sessions=3)
 
 
 @pytest.mark.parametrize("seconds", [-DAY, 400.0, YEAR])
