@@ -162,6 +162,7 @@ class Client:
             answer = client.kernels.kernels_api_client.get_kernel(request)
         if answer.metadata is None:
             raise CallError("GetKernel answered without metadata")
+        self._insist(answer.metadata.ref, kernel)
         return {
             "current_version": _number(answer.metadata.current_version_number),
             "is_private": _flag(answer.metadata.is_private),
@@ -214,6 +215,7 @@ class Client:
             # The number first: `ready` read after it cannot be about an earlier version.
             answer = datasets.get_dataset(request)
             status = _enum_name(datasets.get_dataset_status(status_request).status)
+        self._insist(answer.ref, dataset)
         return {
             "current_version": _number(answer.current_version_number),
             "is_private": _flag(answer.is_private),
@@ -312,6 +314,13 @@ class Client:
         request.user_name, request.kernel_slug = self.username, kernel
         if version is not None:
             request.version_label = f"v{version}"
+
+    def _insist(self, ref: object, name: str) -> None:
+        """Refuse an answer about another's, or about another name than was asked for."""
+        asked = f"{self.username}/{name}"
+        told = "/".join(_text(ref).strip("/").split("/")[-2:])
+        if told and told.lower() != asked.lower():
+            raise CallError(f"asked for {asked}, the answer is about {told}")
 
     def _upload(self, folder: str, files: list[str]) -> list[Any]:
         """Upload each file and return the SDK's file records; raise if one did not arrive."""

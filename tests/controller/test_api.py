@@ -723,6 +723,32 @@ def test_a_dataset_that_does_not_say_it_is_private_is_public(kaggle, answers):
     assert isinstance(info, Unreadable) or info.is_private is False
 
 
+@pytest.mark.parametrize("ref", ["somebody/kchain-demo", "local/kchain-demo-2", "another"])
+def test_an_answer_about_something_else_is_not_taken_for_ours(kaggle, answers, ref):
+    facts = {"currentVersionNumber": 2, "isPrivate": True, "ref": ref}
+    answers("GetKernel", 200, {"metadata": facts, "blob": {"source": "text"}})
+    answers("GetDatasetStatus", 200, {"status": "READY"})
+    answers("GetDataset", 200, facts)
+
+    for answer in (kaggle.kernel("kchain-demo"), kaggle.dataset("kchain-demo")):
+        assert isinstance(answer, Unreadable)
+        assert answer.trouble is Trouble.ODD
+        assert f"asked for local/kchain-demo, the answer is about {ref}" in answer.message
+
+
+@pytest.mark.parametrize(
+    "ref", ["local/kchain-demo", "Local/kchain-demo", "/code/local/kchain-demo"]
+)
+def test_an_answer_about_ours_is_taken_however_it_is_spelt(kaggle, answers, ref):
+    facts = {"currentVersionNumber": 2, "isPrivate": True, "ref": ref}
+    answers("GetKernel", 200, {"metadata": facts, "blob": {"source": "text"}})
+    answers("GetDatasetStatus", 200, {"status": "READY"})
+    answers("GetDataset", 200, facts)
+
+    assert isinstance(kaggle.kernel("kchain-demo"), KernelInfo)
+    assert isinstance(kaggle.dataset("kchain-demo"), DatasetInfo)
+
+
 def test_a_datasets_files_are_read_to_the_last_page(kaggle, scripted, reply, asked):
     scripted.script.on(
         "ListDatasetFiles",

@@ -77,6 +77,7 @@ KERNEL_MAY_IMPORT = {
     *{"numpy", "torch", "transformers", "datasets", "tokenizers"},
     "huggingface_hub",  # comes with datasets
 }
+LOCAL_TIME = {"astimezone", "localtime", "mktime", "ctime", "asctime", "timetuple", "tzset"}
 PURE = {"__future__", "collections", "dataclasses", "enum", "typing"}
 
 
@@ -178,6 +179,13 @@ def test_local_kaggles_rules_do_no_input_or_output_and_read_no_clock(name):
 
     assert foreign_imports_of(tree) <= PURE | {"itertools", "random", "re", "unicodedata"}
     assert not {"open", "print", "input"} & called
+
+
+@parametrized
+def test_local_time_is_only_for_showing(name):
+    named = {node.attr for node in ast.walk(CONTROLLER[name]) if isinstance(node, ast.Attribute)}
+
+    assert named & LOCAL_TIME == set() or name == "cli.display"
 
 
 @parametrized
