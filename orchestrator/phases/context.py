@@ -21,6 +21,7 @@ from orchestrator.machine import Kind, State
 Wake = float | None
 HEARTBEAT_SECONDS = 3600
 SAME_FAILURES = 2  # the same words twice in a row: a third time would say the same
+MISSING_SECONDS = 6 * 3600  # longer than Kaggle's own lapses, as far as is known
 LONGEST_WAIT_SECONDS = 8 * 86_400  # a week's quota and a day; anything longer is a wrong clock
 
 
@@ -70,8 +71,26 @@ class Context:
     def unreadable(self, what: str, answer: Unreadable | Gone) -> float:
         """Wait after a read that brought nothing: it changes nothing and proves nothing."""
         reason = answer.trouble.value if isinstance(answer, Unreadable) else "missing"
-        message = f"{what} cannot be read: {answer.message}"
+        message = _cannot_be_read(what, answer)
         return self.wait(reason, message, self.settings.timing.poll_seconds)
+
+    def missing(self, what: str, answer: Unreadable | Gone) -> Wake:
+        """Wait for what must be there; halt when all reads for hours have said that it is not."""
+        state = self.state
+        known = (state.wait_reason, state.wait_message) == (
+            "missing",
+            _cannot_be_read(what, answer),
+        )
+        if isinstance(answer, Unreadable) or not known:
+            return self.unreadable(what, answer)
+        if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:
+            return self.poll()  # and no event: the first one's age is what counts
+        self.halt(
+            "missing",
+            f"{what} is not on Kaggle any more, or not this account's to see ({answer.message});"
+            " the checkpoints are kept here. When it is there again, run with --retry",
+        )
+        return None
 
     def refused(self, kind: Kind, answer: Refused) -> None:
         """Record a mutation that certainly did nothing, and when to try again."""
@@ -111,3 +130,7 @@ class Context:
         if self.seconds_since(self.state.absent_age) >= gap or not self.state.absent:
             self.journal.append(kind)
         return self.clock.now() + gap
+
+
+def _cannot_be_read(what: str, answer: Unreadable | Gone) -> str:
+    return f"{what} cannot be read: {answer.message}"

@@ -100,7 +100,7 @@ def push_unknown(context: Context) -> Wake:
     push, slug = _push(context), context.settings.kernel_slug
     newest = context.kaggle.kernel(slug)
     if isinstance(newest, Unreadable) or (isinstance(newest, Gone) and push.base_version):
-        return context.unreadable(f"kernel {slug}", newest)
+        return context.missing(f"kernel {slug}", newest)
     current = 0 if isinstance(newest, Gone) else newest.current_version
     for version in range(push.base_version + 1, current + 1):
         found = context.kaggle.kernel(slug, version)
@@ -211,7 +211,7 @@ def _kernel_is_ours(context: Context) -> Stop | None:
     slug, known = context.settings.kernel_slug, context.state.kernel_version
     info = context.kaggle.kernel(slug)
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
-        return Stop(context.unreadable(f"kernel {slug}", info))
+        return Stop(context.missing(f"kernel {slug}", info))
     if isinstance(info, Gone):
         return None
     if info.is_private is False:
@@ -238,7 +238,7 @@ def _dataset_is_ours(context: Context) -> Stop | None:
         return None
     info = context.kaggle.dataset(slug)
     if isinstance(info, Unreadable | Gone):
-        return Stop(context.unreadable(f"dataset {slug}", info))
+        return Stop(context.missing(f"dataset {slug}", info))
     if not info.is_private:
         context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
         return Stop(None)

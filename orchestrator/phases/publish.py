@@ -39,7 +39,7 @@ def verified(context: Context) -> Wake:
     info = context.kaggle.dataset(slug)
     known = state.dataset_version
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
-        return context.unreadable(f"dataset {slug}", info)
+        return context.missing(f"dataset {slug}", info)
     if isinstance(info, DatasetInfo) and (stop := _look_before(context, info)):
         return stop.wake
     context.journal.append(
@@ -121,7 +121,7 @@ def publish_unknown(context: Context) -> Wake:
     publication, slug = _publication(context), context.settings.dataset_slug
     info = context.kaggle.dataset(slug)
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and publication.base_version):
-        return context.unreadable(f"dataset {slug}", info)
+        return context.missing(f"dataset {slug}", info)
     found = None if isinstance(info, Gone) else _find_ours(context, info)
     if isinstance(found, Stop):
         return found.wake
@@ -144,7 +144,7 @@ def published(context: Context) -> Wake:
     assert version is not None
     info = context.kaggle.dataset(slug)
     if isinstance(info, Unreadable | Gone):
-        return context.unreadable(f"dataset {slug}", info)
+        return context.missing(f"dataset {slug}", info)
     if info.has_failed:
         return _incomplete(context, "Kaggle failed to process it")
     if info.current_version < version or not info.is_ready:

@@ -93,6 +93,7 @@ def uploads(scripted, reply):
 
 # What every answer that is no answer becomes
 
+FULL = "The dataset exceeds your remaining private storage quota."
 NONSENSE = {
     "html": ((200, HTML, {"Content-Type": "text/html"}), {}),
     "html as json": ((200, HTML, {"Content-Type": "application/json"}), {}),
@@ -568,6 +569,7 @@ def test_an_upload_that_cannot_begin_ends_the_publication_before_it_is_sent(
     ("args", "expected"),
     [
         ((200, {"status": "error", "error": "No."}), Refused(Trouble.INVALID, "No.")),
+        ((200, {"status": "error", "error": FULL}), Refused(Trouble.QUOTA, FULL)),
         ((403, {"code": 403, "message": "Processing"}), Refused(Trouble.BUSY, "Processing")),
         ((400, {"code": 400, "message": "No."}), Refused(Trouble.INVALID, "No.")),
         ((200, {"status": "queued"}), Unknown),

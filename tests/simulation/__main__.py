@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from tests.faults import page
 from tests.simulation.schedules import Tally, cores, events_of, now, run_many, summary
 
 
@@ -12,6 +13,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=cores())
     parser.add_argument("--faults", action="store_true", help="list how often each kind struck")
+    parser.add_argument("--page", action="store_true", help="enter that in docs/engine-faults.md")
     options = parser.parse_args()
     began, tally = now(), Tally()
     for part in run_many(options.first, options.seeds, options.processes):
@@ -24,6 +26,8 @@ def main() -> int:
     if options.faults:
         for name, count in sorted(tally.faults.items()):
             print(f"{count:>9,}  {name}")
+    if options.page:
+        page.enter(tally)
     print(summary(tally, now() - began, options.processes))
     return 1 if tally.failures else 0
 

@@ -53,6 +53,8 @@ class SimulatedKaggle:
             saved = self.host.save(push)
         except Refusal as refusal:
             return _refused(refusal)
+        if saved.slug != request.kernel:
+            return LandedBad(None, f"Kaggle saved the kernel as {saved.slug!r} instead")
         if saved.invalid_dataset_sources:
             return LandedBad(saved.version, "the session runs without its input")
         return Done(Pushed(saved.version, f"https://kaggle.test/{request.kernel}"))

@@ -275,3 +275,10 @@ _ACTS = (
     ("published by hand", _publish_by_hand),
     ("pushed by hand", _push_by_hand),
 )
+
+
+def names() -> set[str]:
+    """The names of all that a storm can strike with, besides the crash."""
+    twists = {twist.value for group in TWISTS.values() for twist in group}
+    others = {name for name, _ in (*_SESSIONS, *_ACTS)}
+    return {kind.name for kind in KINDS} | twists | others

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.kaggle.port import Gone, Refused, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import DATASET, Act, live_in_session
 from tests.simulation.faults import (
     Fault,
+    answering,
     changing,
+    lost_request,
     publishing_damaged,
     publishing_in_vain,
     publishing_slowly,
@@ -134,6 +137,66 @@ def test_a_chain_halts_when_something_of_it_went_public(simulate, verb, phase):
     run.run()
 
     check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize(
+    ("verb", "phase", "planned"),
+    [
+        ("kernel", Phase.PUSHING, None),
+        ("dataset", Phase.PUSHING, None),
+        ("kernel", Phase.PUSH_UNKNOWN, Fault("push", lost_request, nth=2)),
+        ("dataset", Phase.VERIFIED, None),
+        ("dataset", Phase.PUBLISH_UNKNOWN, None),
+        ("dataset", Phase.PUBLISHED, None),
+    ],
+)
+def test_a_chain_halts_when_something_of_it_is_gone(simulate, verb, phase, planned):
+    def when(*_args):
+        return (run.state.phase, run.state.heads) == (phase, 1)
+
+    gone = Fault(verb, answering(Gone("Not found")), times=1_000, matches=when)
+    run = simulate(faults=[gone, *([replace(planned)] if planned else ())])
+
+    assert run.run().halt_code == "missing"
+    assert "not on Kaggle any more" in run.state.halt_message
+    waits = [event for event in run.kinds(Kind.WAITING) if event.data["reason"] == "missing"]
+    assert len(waits) == 1
+    assert 6 * HOUR < run.events[-1].age - waits[0].age < 7 * HOUR
+    check_always(run)
+    gone.times = 0
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_reads_that_fail_in_between_do_not_add_up_to_something_gone(simulate):
+    def when(*_args):
+        return (run.state.phase, run.state.heads) == (Phase.PUSHING, 1)
+
+    def now_and_then(_call, *_args):
+        return Gone("Not found") if fault.fired % 4 else Unreadable(Trouble.NETWORK, "no answer")
+
+    fault = Fault("dataset", now_and_then, times=400, matches=when)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 400
+    check_reached(run, sessions=3)
+
+
+def test_a_publication_waits_until_there_is_storage_again(simulate):
+    full = answering(Refused(Trouble.QUOTA, "exceeds your remaining private storage quota"))
+    faults = [Fault(verb, full, times=3) for verb in ("create_dataset", "publish_version")]
+    run = simulate(faults=faults)
+
+    run.run()
+
+    assert [fault.fired for fault in faults] == [3, 3]
+    check_reached(run, sessions=3)
+    assert [event.data["trouble"] for event in run.kinds(Kind.PUBLISH_REFUSED)] == ["quota"] * 6
+    assert len(run.host.versions(DATASET)) == 3
 
 
 def test_a_chain_halts_at_a_foreign_dataset_version_until_the_head_is_the_newest(simulate):

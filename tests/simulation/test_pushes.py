@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from orchestrator.emulator.records import Twist
 from orchestrator.errors import ConfigError
 from orchestrator.kaggle.port import Gone, Refused, Trouble
 from orchestrator.machine import Kind, Phase
@@ -14,7 +15,7 @@ from tests.simulation.faults import (
     lost_answer,
     lost_request,
 )
-from tests.simulation.truth import check_commits, check_reached
+from tests.simulation.truth import check_always, check_commits, check_reached
 
 
 def test_a_push_is_repeated_only_after_settling_and_three_agreeing_reads(simulate):
@@ -148,6 +149,20 @@ def test_a_push_that_kaggle_will_always_refuse_halts_the_chain(simulate):
     run = simulate(faults=[Fault("push", answering(refused), times=50)])
 
     assert run.run().phase is Phase.HALTED
+
+
+def test_a_push_that_was_saved_elsewhere_halts_the_chain(simulate):
+    run = simulate()
+    twists = [Twist.LAND_ELSEWHERE]
+    run.host.twist = lambda operation: twists.pop() if operation == "push" and twists else None
+
+    assert run.run().halt_code == "misplaced_push"
+
+    assert not twists
+    assert run.host.pushes(KERNEL) == []
+    assert len(run.host.live_sessions()) == 1
+    assert "instead; choose another name" in run.state.halt_message
+    check_always(run)
 
 
 def test_a_chain_halts_where_somebody_else_pushed_and_goes_on_when_told_to(simulate):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.kaggle.port import Gone, SessionInfo
+from orchestrator.kaggle.port import Gone, SessionInfo, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from orchestrator.model import SessionStatus
 from tests.simulation.chain import DATASET, KERNEL, MOST_TICKS
-from tests.simulation.faults import Fault, answering, garbling
+from tests.simulation.faults import Fault, Memory, answering, garbling
 from tests.simulation.session import Script
 from tests.simulation.truth import check_always, check_commits, check_reached
 
@@ -77,6 +77,36 @@ def test_a_checkpoint_that_arrives_spoilt_is_replaced_by_an_older_one(simulate, 
     published = run.host.versions(DATASET)[1].files
     assert set(published) == {f"checkpoint_epoch1_step{heads[1]}.pt", "manifest.json"}
     assert run.kinds(Kind.FRUITLESS) == []
+
+
+def test_a_file_that_changed_while_its_download_was_broken_off_is_fetched_anew(simulate):
+    def break_off(call, file, sink, limit_bytes):
+        content = Memory()
+        call(file, content, limit_bytes)
+        sink.write(b"another" + bytes(content.data[7:-1]))
+        return Unreadable(Trouble.NETWORK, "the connection was reset")
+
+    def is_checkpoint(file, *_args):
+        return file.name.endswith(".pt")
+
+    fault = Fault("download", break_off, matches=is_checkpoint)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert fault.seen == 3 + 2  # gone on with, and then from the first byte
+    check_reached(run, sessions=3)
+
+
+def test_a_session_that_ends_in_an_error_after_its_checkpoint_still_counts(simulate):
+    run = simulate(scripts={2: Script(ending="exception")})
+
+    run.run()
+
+    check_reached(run, sessions=3)
+    ends = [event.data["status"] for event in run.kinds(Kind.SESSION_ENDED)]
+    assert ends == ["complete", "error", "complete"]
 
 
 def test_an_older_checkpoint_is_turned_to_only_when_nothing_more_can_come(simulate):
