@@ -47,10 +47,11 @@ figures: $(STAMP)
 hazards: $(STAMP) $(CLIENTS)
 	$(BIN)/python -m tests.probes.page
 
-# Pages made from the code: docs/cli.md, docs/faults.md, docs/machine.md; and the counts in
-# docs/local-kaggle.md.
+# Pages made from the code: docs/cli.md, docs/faults.md, docs/machine.md, docs/engine-faults.md
+# with the counts it has; and the counts in docs/local-kaggle.md.
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m tests.faults.page
 
 check: $(STAMP)
 	$(BIN)/ruff check
