@@ -1,6 +1,6 @@
 """Faults of calls: what is between the controller and Kaggle, and what Kaggle answers."""
 
-from tests.faults.row import Row
+from tests.faults.row import ONE_FAULT, Row
 
 LOST = "answer lost"
 NO_EFFECT = "odd answer without effect"
@@ -165,7 +165,7 @@ PUSHES = (
         "the quota cannot be read",
         "no push until it can",
         ("read fails",),
-        ("test_a_chain_gets_past_a_fault_without_losing_a_session",),
+        (f"{ONE_FAULT}[quota unreadable]",),
     ),
     Row(
         "less quota than a session needs to bring anything",

@@ -33,7 +33,7 @@ MACHINE = (
     ),
     Row(
         "power fails: a name without its content, or the reverse",
-        "contents are flushed before names; what is kept is verified before it is used",
+        "contents are flushed before names: a name that is there has its content",
         (),
         ("test_whatever_a_power_cut_leaves_is_whole_and_can_be_gone_on_from",),
     ),

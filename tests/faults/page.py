@@ -14,7 +14,8 @@ from tests.faults import calls, machine, sessions
 from tests.faults.row import CRASH, Row
 from tests.simulation.schedules import Tally, commit
 
-PAGE = Path(__file__).parents[2] / "docs" / "engine-faults.md"
+TESTS = Path(__file__).parents[1]
+PAGE = TESTS.parent / "docs" / "engine-faults.md"
 GROUPS: Mapping[str, tuple[Row, ...]] = {
     "Calls": calls.WIRE,
     "Old answers": calls.READS,
@@ -82,7 +83,9 @@ def complaints(rows: list[Row], places: Mapping[str, list[str]], kinds: set[str]
     for row in rows:
         if not (row.kinds or row.tests or row.not_here):
             wrong.append(f"nothing shows: {row.fault}")
-        wrong += [f"no such test as {t}: {row.fault}" for t in row.tests if t not in places]
+        wrong += [
+            f"no such test as {test}: {row.fault}" for test in row.tests if not _file(test, places)
+        ]
         wrong += [f"no such kind as {k}: {row.fault}" for k in row.kinds if k not in kinds]
     return wrong
 
@@ -90,8 +93,17 @@ def complaints(rows: list[Row], places: Mapping[str, list[str]], kinds: set[str]
 def _line(number: int, row: Row, counts: Mapping[str, int], places: Mapping[str, list[str]]) -> str:
     answer = row.answer + (f"; {row.not_here}" if row.not_here else "")
     struck = [f"`{kind}` {counts.get(kind, 0):,} times" for kind in row.kinds]
-    tests = [f"`{places[test][0]}::{test}`" for test in row.tests if test in places]
+    tests = [f"`{_file(test, places)}::{test}`" for test in row.tests]
     return f"| {number} | {row.fault} | {answer} | {'<br>'.join([*struck, *tests])} |\n"
+
+
+def _file(test: str, places: Mapping[str, list[str]]) -> str | None:
+    """The file that has a test, and its case if one is named."""
+    name, _, case = test.rstrip("]").partition("[")
+    for file in places.get(name, ()):
+        if not case or f'"{case}"' in (TESTS / file).read_text(encoding="utf-8"):
+            return file
+    return None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+ONE_FAULT = "test_a_chain_gets_past_a_fault_without_losing_a_session"
 CRASH = "crash"  # storms count it by itself
 
 
@@ -10,7 +11,7 @@ class Row:
     """A fault, what kchain does about it, and what shows that it does.
 
     `kinds` are names of what strikes in the storms of `tests/simulation/storm.py`; `tests` are
-    names of tests that are about this one. What of a fault cannot happen is told in `not_here`.
+    names of tests that are about this one, with one of their cases in brackets. What of a fault cannot happen is told in `not_here`.
     """
 
     fault: str

@@ -1,6 +1,6 @@
 """Faults of sessions, of the files that they leave, and of the versions made of these."""
 
-from tests.faults.row import Row
+from tests.faults.row import ONE_FAULT, Row
 
 REFUSED_SET = "test_it_is_refused_and_says_why"
 
@@ -9,7 +9,7 @@ SESSIONS = (
         "queued for hours",
         "waits; the limit counts from the start",
         ("queue_long",),
-        ("test_a_chain_gets_past_a_fault_without_losing_a_session",),
+        (f"{ONE_FAULT}[session queued for hours]",),
     ),
     Row(
         "it fails at once, and again",
@@ -216,7 +216,7 @@ PUBLICATIONS = (
         "refused while the version before is processed",
         "waits",
         ("refused: busy",),
-        ("test_a_chain_gets_past_a_fault_without_losing_a_session",),
+        (f"{ONE_FAULT}[publication refused while another is processed]",),
     ),
     Row(
         "Kaggle unpacks or renames a file",

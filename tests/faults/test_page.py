@@ -6,7 +6,7 @@ import pytest
 
 from docs.facts import where_tests_are
 from tests.faults import page
-from tests.faults.row import CRASH
+from tests.faults.row import CRASH, ONE_FAULT
 from tests.simulation.schedules import Tally, cores, run_many
 from tests.simulation.storm import names
 
@@ -29,6 +29,7 @@ def test_everything_that_storms_strike_with_is_in_the_catalogue():
     [
         ({"kinds": (), "tests": ()}, "nothing shows"),
         ({"tests": ("test_that_was_renamed",)}, "no such test"),
+        ({"tests": (f"{ONE_FAULT}[bad luck]",)}, "no such test"),
         ({"kinds": ("bad luck",)}, "no such kind"),
     ],
 )
