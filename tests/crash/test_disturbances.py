@@ -4,9 +4,11 @@ import resource
 import shutil
 import signal
 import subprocess
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from orchestrator.machine import Kind
 from tests.crash.place import COMMAND, LONGEST_SECONDS, wait_until
 
 INTERRUPTED = 130
@@ -59,6 +61,29 @@ def test_a_machine_that_sleeps_wakes_up_to_a_chain_that_goes_on(place):
 
 def open_sessions(place):
     return [s for s in place.local.state()["sessions"] if s["ended_at"] is None]
+
+
+# The zones furthest apart, as rules in which the sign is the other way round.
+ZONES = {"EAST-14": 14, "WEST+12": -12}
+MILESTONES = {Kind.PUSH_INTENT, Kind.PUSH_DONE, Kind.CHECKPOINT_VERIFIED, Kind.HEAD, Kind.FINISHED}
+
+
+def test_in_every_zone_a_run_shows_its_time_and_writes_the_same(new_place):
+    stories = []
+    for zone, hours in ZONES.items():
+        place = new_place()
+        code, output = place.finish("run", env={**place.environment, "TZ": zone})
+
+        assert code == 0, output
+        place.check()
+        events = place.read().events
+        local = timezone(timedelta(hours=hours))
+        shown = f"{datetime.fromtimestamp(events[0].at, local):%H:%M:%S}  "
+        assert any(line.startswith(shown) for line in output.splitlines())
+        steps = [event for event in events if event.kind in MILESTONES]
+        stories.append([(e.kind, e.data.get("session"), e.data.get("version")) for e in steps])
+
+    assert stories[0] == stories[1]
 
 
 # Nobody listens
