@@ -88,6 +88,7 @@ MACHINE = (
         (),
         (
             "test_a_chain_writes_the_same_events_in_every_zone",
+            "test_in_every_zone_a_run_shows_its_time_and_writes_the_same",
             "test_local_time_is_only_for_showing",
         ),
     ),
