@@ -134,7 +134,10 @@ READS = (
         "what was done is seen after it was given up",
         "the second session is reported, and only one checkpoint is ever accepted",
         ("hide_version",),
-        ("test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit",),
+        (
+            "test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit",
+            "test_late_landings_waste_sessions_and_never_break_the_line_of_heads",
+        ),
         "neither of the two sessions can be stopped: Kaggle stops none by its API",
     ),
     Row(
