@@ -19,14 +19,18 @@ class Disk:
 
     def make_folders(self, path: Path, mode: int = 0o777) -> None:
         """Make a folder and what is missing above it, to last."""
-        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+        missing: list[Path] = []
+        while not path.is_dir():
+            missing.append(path)
+            path = path.parent
         for folder in reversed(missing):
             self.make_folder(folder, mode)
             self.flush(folder.parent)
 
     def make_folder(self, path: Path, mode: int) -> None:
         """Make one folder, unless it is there."""
-        path.mkdir(mode=mode, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=mode, exist_ok=True)
 
     def open(self, path: Path, flags: int, mode: int) -> IO[bytes]:
         """Open a file for reading and writing, made if it is missing; never through a symlink."""

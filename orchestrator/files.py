@@ -248,13 +248,15 @@ def _named(folder: Path, name: str) -> Path:
     parts = name.split("/")
     if len(parts) > 2:
         raise CheckpointError(f"refused file name {name!r}")
-    return folder.joinpath(*(check_name(part) for part in parts))
+    for part in parts:
+        check_name(part)
+    return folder / name
 
 
 def _inside(folder: Path, name: str) -> Path:
     """Return the path of `name` below `folder`, with no symlink on the way."""
     path = _named(folder, name)
-    for place in (path, path.parent, folder):
-        if place.is_symlink():
+    for place in (path, path.parent, folder) if "/" in name else (path, folder):
+        if os.path.islink(place):
             raise CheckpointError(f"{place} is a symbolic link, which nobody but a person makes")
     return path

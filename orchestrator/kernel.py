@@ -88,7 +88,7 @@ def render(parameters: Mapping[str, Any], template: Template = None) -> str:
                 f"cell {number} of the notebook from {root} holds {secret}: nothing was sent."
                 " Remove it there; a secret in use belongs into Kaggle's own Secrets add-on"
             )
-    source = json.dumps(_notebook(cells), indent=1, ensure_ascii=False)
+    source = json.dumps(_notebook(cells), ensure_ascii=False)
     if not carries(source, parameters["token"]):
         raise ConfigError(f"{root}/notebook.md has no fence `python parameters` to fill in")
     if (size := len(source.encode())) > SOURCE_LIMIT_BYTES:
