@@ -191,8 +191,11 @@ def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
             return version
     if info.current_version > base_version and not (info.is_ready or info.has_failed):
         if context.seconds_since(_publication(context).sent_age) > PROCESSING_SECONDS:
-            message = f"{_being_processed(context, info)} for hours"
-            context.halt("stuck_dataset", f"{message}; look at it on Kaggle, then run with --retry")
+            context.halt(
+                "stuck_dataset",
+                f"{_being_processed(context, info)} for hours; if it stays so, add any version to"
+                " it by hand, and when that one is ready, run with --retry",
+            )
             return Stop(None)
         return _processing(context, info)
     return None

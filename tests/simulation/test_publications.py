@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.emulator.records import Twist
 from orchestrator.kaggle.port import Gone, Refused, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import DATASET, Act, live_in_session
@@ -234,6 +235,29 @@ def test_a_foreign_dataset_version_during_a_session_is_superseded(simulate):
     assert intruder.fired == 1
     check_reached(run, sessions=3)
     assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 3, 4]
+
+
+def test_a_foreign_version_that_is_stuck_halts_the_chain_until_another_one_follows(simulate):
+    def overtaken(call, request):
+        run.host.twist = lambda _operation: Twist.STICK_PROCESSING
+        run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+        run.host.twist = lambda _operation: None
+        return lost_request(call, request)
+
+    fault = Fault("publish_version", overtaken)
+    run = simulate(faults=[fault])
+
+    for _ in range(2):
+        assert run.run().halt_code == "stuck_dataset"
+        run.retry()
+    assert fault.fired == 1
+    assert "add any version to it by hand" in run.kinds(Kind.HALTED)[0].data["message"]
+    run.host.publish_by_hand(DATASET, {"b.bin": b"b"})
+    run.clock.sleep(HOUR)
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 4, 5]
 
 
 @pytest.mark.parametrize("strike", [publishing_slowly(3 * HOUR), publishing_in_vain(3 * HOUR)])
