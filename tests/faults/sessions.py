@@ -111,7 +111,7 @@ FILES = (
     Row(
         "the address expires",
         "listed anew for each file",
-        ("read fails",),
+        ("download fails",),
         (
             "test_c41_a_list_that_breaks_off_is_no_shorter_list_and_an_aged_url_is_listed_anew",
             "test_a_url_that_expired_or_names_nothing_is_gone",

@@ -1,10 +1,11 @@
 """The command behind `make simulate`."""
 
 import argparse
+import json
 import sys
 
 from tests.faults import page
-from tests.simulation.schedules import Tally, cores, events_of, now, run_many, summary
+from tests.simulation.schedules import Tally, cores, events_of, figures, now, run_many, summary
 
 
 def main() -> int:
@@ -14,13 +15,18 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=cores())
     parser.add_argument("--faults", action="store_true", help="list how often each kind struck")
     parser.add_argument("--page", action="store_true", help="enter that in docs/engine-faults.md")
+    parser.add_argument("--json", action="store_true", help="print nothing but the tally, as JSON")
     options = parser.parse_args()
     began, tally = now(), Tally()
     for part in run_many(options.first, options.seeds, options.processes):
         tally.add(part)
-        for seed, what in part.failures:
-            print(f"seed {seed} failed: {what}")
-            print(f"  replay: python -m tests.simulation --seeds 1 --first {seed} --processes 1")
+        show_progress(tally, options.seeds, now() - began)
+        if not options.json:
+            tell_failures(part)
+    wall_seconds = now() - began
+    if options.json:
+        print(json.dumps(figures(tally, wall_seconds, options.processes)))
+        return 1 if tally.failures else 0
     if options.seeds == 1 and tally.failures:
         run_again(options.first)
     if options.faults:
@@ -28,8 +34,26 @@ def main() -> int:
             print(f"{count:>9,}  {name}")
     if options.page:
         page.enter(tally)
-    print(summary(tally, now() - began, options.processes))
+    print(summary(tally, wall_seconds, options.processes))
     return 1 if tally.failures else 0
+
+
+def show_progress(tally: Tally, count: int, wall_seconds: float) -> None:
+    """Rewrite one line on a terminal; elsewhere say nothing."""
+    if sys.stderr.isatty():
+        line = (
+            f"{tally.schedules:,} of {count:,} schedules, {len(tally.failures)} failed,"
+            f" {tally.schedules / wall_seconds:.1f}/s"
+        )
+        is_last = tally.schedules >= count
+        print(f"\r\033[K{'' if is_last else line}", end="", file=sys.stderr, flush=True)
+
+
+def tell_failures(part: Tally) -> None:
+    """Tell which seeds failed, and how each is replayed."""
+    for seed, what in part.failures:
+        print(f"seed {seed} failed: {what}")
+        print(f"  replay: python -m tests.simulation --seeds 1 --first {seed} --processes 1")
 
 
 def run_again(seed: int) -> None:

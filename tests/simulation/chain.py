@@ -21,7 +21,7 @@ from orchestrator.files import Files
 from orchestrator.journal import Journal
 from orchestrator.machine import Event, Kind, Phase, State
 from tests.simulation.clock import VirtualClock
-from tests.simulation.crashes import Effects, Killed, Watched
+from tests.simulation.crashes import Effects, Killed, Watched, WatchedJournal
 from tests.simulation.faults import Fault, FaultyKaggle, Strike
 from tests.simulation.host import Host
 from tests.simulation.invariants import Watch, require
@@ -56,6 +56,7 @@ class Plan:
     kills: Sequence[tuple[int, str]] = ()
     chain: dict[str, Any] = field(default_factory=dict)  # settings of kchain.toml's [chain]
     kernel: dict[str, Any] = field(default_factory=dict)  # and of its [kernel]
+    timing: dict[str, Any] = field(default_factory=dict)  # and of its [timing]
 
     def strike(self, verb: str, *args: Any) -> Strike | None:
         """Tell what happens to a call: the first fault that is due."""
@@ -91,6 +92,8 @@ class Simulation:
     ) -> None:
         self._scratch = TemporaryDirectory(prefix="kchain-simulation-", dir=MEMORY)
         self.folder = Path(self._scratch.name)
+        self.store = self.folder / "state" / "store"  # where verified checkpoints are kept
+        self.output = self.folder / "output"  # what the user holds in hand
         self.plan, self.seed, self._in_memory = plan, seed, in_memory
         self.settings = _settings(plan, sessions)
         self.clock = VirtualClock()
@@ -98,6 +101,7 @@ class Simulation:
         self.host.on_landing = self._check_landing
         self.kaggle = SimulatedKaggle(self.host)
         self.effects = Effects(plan.kill)
+        self._struck = Watched("kaggle", FaultyKaggle(self.kaggle, plan.strike), self.effects)
         self.watch = Watch(self)
         self.restarts = -1
         self.lost: list[tuple[Event, ...]] = []  # the journals of laptops that are gone
@@ -194,9 +198,9 @@ class Simulation:
         try:
             return engine.tick(
                 self.settings,
-                self._watched("journal", journal or self._opened, frozenset({"append"})),
-                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.strike)),
-                self._watched("files", self._files),
+                WatchedJournal(journal or self._opened, self.effects),
+                self._struck,
+                Watched("files", self._files, self.effects),
                 self.clock,
                 self._rng,
                 endpoint=ENDPOINT,
@@ -210,9 +214,9 @@ class Simulation:
         try:
             return engine.recover(
                 self.settings,
-                self._watched("journal", self._opened, frozenset({"append"})),
-                self._watched("kaggle", FaultyKaggle(self.kaggle, self.plan.strike)),
-                self._watched("files", self._files),
+                WatchedJournal(self._opened, self.effects),
+                self._struck,
+                Watched("files", self._files, self.effects),
                 self.clock,
                 self._rng,
                 endpoint=ENDPOINT,
@@ -234,16 +238,6 @@ class Simulation:
         self.close()
 
     @property
-    def store(self) -> Path:
-        """Where verified checkpoints are kept."""
-        return self.folder / "state" / "store"
-
-    @property
-    def output(self) -> Path:
-        """What the user holds in hand."""
-        return self.folder / "output"
-
-    @property
     def journal(self) -> Journal:
         """The journal of the controller that runs."""
         return self._opened
@@ -252,9 +246,6 @@ class Simulation:
     def _opened(self) -> Journal:
         assert self._journal is not None
         return self._journal
-
-    def _watched(self, seam: str, target: Any, methods: frozenset[str] | None = None) -> Any:
-        return Watched(seam, target, self.effects, methods)
 
     def _start_controller(self) -> None:
         """Open everything anew, as a new process does; only disk and Kaggle remember."""
@@ -292,6 +283,6 @@ def _settings(plan: Plan, sessions: int) -> Settings:
     tables = {
         "chain": {"name": CHAIN, "sessions": sessions, **plan.chain},
         "kernel": plan.kernel,
-        "timing": TIMING,
+        "timing": TIMING | plan.timing,
     }
     return Settings.model_validate(tables)

@@ -44,6 +44,7 @@ class FaultyKaggle:
             strike = self._strike(verb, *args)
             return strike(call, *args) if strike else call(*args)
 
+        setattr(self, verb, answer)  # so that it is made but once
         return answer
 
 

@@ -88,6 +88,7 @@ class Host:
         self._pushes: dict[str, list[TruePush]] = {}  # by kernel
         self._notes: dict[str, list[str]] = {}  # by dataset; a new one's are its description
         self._failed_at: dict[int, float] = {}  # by dataset version
+        self._due_at = float("inf")  # when the next session starts or ends
         clock.listeners.append(self._catch_up)
 
     @property
@@ -106,6 +107,8 @@ class Host:
         self._pushes.setdefault(saved.slug, []).append(true)
         if parameters:
             self._ours.append(self.world.open_sessions(self.now)[-1].session_id)
+        self._due_at = self._next_moment()
+        if parameters:
             self._tell("push", token, {})
         return saved
 
@@ -243,12 +246,13 @@ class Host:
 
     def _catch_up(self, until: float) -> None:
         """Start and end the sessions that are due, in their order, and move the world on."""
-        while (at := self._next_moment()) <= until:
+        while (at := self._due_at) <= until:
             for session in self.world.due_sessions(at):
                 self._start(at, session)
             over = [number for number, (end_at, _) in self._ends.items() if end_at <= at]
             for session_id in over:
                 self._end(at, session_id)
+            self._due_at = self._next_moment()
         self.world.advance(until)
 
     def _next_moment(self) -> float:

@@ -17,9 +17,11 @@ I10, that no secret is written anywhere, is shown with the real client: there ar
 
 import hashlib
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.machine import Event, Kind, Phase, State
+from orchestrator.model import Checkpoint
 from orchestrator.phases.context import LONGEST_WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Watch:
     one_live = True
 
     def __init__(self, run: "Simulation") -> None:
-        self._run = run
+        self._run, self._store = run, str(run.store)
         self._step = 0
         self._kept: set[str] = set()
         self.opportunities = 0
@@ -78,11 +80,10 @@ class Watch:
 
     def check_local_copy(self, state: State) -> None:
         """The newest verified checkpoint is on this disk, byte for byte."""
-        checkpoint = state.pending or (state.head and state.head.checkpoint)
-        if checkpoint:
-            copy = self._run.store / checkpoint.manifest_sha256 / checkpoint.file
-            digest = hashlib.sha256(copy.read_bytes()).hexdigest()
-            require(digest == checkpoint.sha256, "I4", "the local copy is damaged")
+        if newest := _newest(state):
+            with open(self._copy(newest), "rb") as copy:
+                digest = hashlib.sha256(copy.read()).hexdigest()
+            require(digest == newest.sha256, "I4", "the local copy is damaged")
 
     def on_landing(self, what: str, token: str | None, files: Any, state: State) -> None:
         """Whatever lands must be what the journal says was sent this moment."""
@@ -103,13 +104,15 @@ class Watch:
     def _check_copies(self, state: State) -> None:
         live = self._run.host.live_sessions()
         require(len(live) <= 1 or not self.one_live, "I1", f"{len(live)} sessions are live at once")
-        for name in self._kept:
-            require((self._run.store / name).is_dir(), "I7", f"checkpoint {name} disappeared")
-        newest = state.pending or (state.head and state.head.checkpoint)
-        if newest:
+        gone = self._kept and self._kept.difference(os.listdir(self._store))
+        require(not gone, "I7", f"checkpoints {gone} disappeared")
+        if newest := _newest(state):
             self._kept.add(newest.manifest_sha256)
-            copy = self._run.store / newest.manifest_sha256 / newest.file
-            require(copy.is_file(), "I4", "no local copy of the newest verified checkpoint")
+            is_here = os.path.isfile(self._copy(newest))
+            require(is_here, "I4", "no local copy of the newest verified checkpoint")
+
+    def _copy(self, checkpoint: Checkpoint) -> str:
+        return f"{self._store}/{checkpoint.manifest_sha256}/{checkpoint.file}"
 
     def _on_intent(self, event: Event, state: State) -> None:
         parent = state.parent.to_body() if state.parent else None
@@ -130,6 +133,11 @@ class Watch:
         until, reason = event.data["until"], event.data.get("reason") or event.data.get("trouble")
         require(reason, "I12", "a wait without a reason")
         require(math.isfinite(until), "I12", "a wait without an end")
+
+
+def _newest(state: State) -> Checkpoint | None:
+    """The newest verified checkpoint."""
+    return state.pending or (state.head.checkpoint if state.head else None)
 
 
 _CHECKS = {

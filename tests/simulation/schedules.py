@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.machine import Event, Phase
 from tests.simulation.chain import KERNEL, Simulation
@@ -39,6 +40,7 @@ class Tally:
     lost_answers: int = 0
     versions: int = 0
     seconds: float = 0.0  # that passed for the chains
+    cpu_seconds: float = 0.0  # that it took
     failures: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
@@ -54,10 +56,9 @@ def run_one(run: Simulation) -> Tally:
     """Run a schedule to its target; raises Violation if anything does not hold."""
     tally = Tally(schedules=1)
     for _ in range(MOST_HALTS):
-        run.run()
-        check_always(run)
-        if run.state.phase is Phase.DONE:
+        if run.run().phase is Phase.DONE:
             break
+        check_always(run)
         tally.halts[run.state.halt_code or ""] += 1
         mend(run)
     landed = sum(push.token is not None for push in run.host.pushes(KERNEL))
@@ -77,7 +78,7 @@ def run_one(run: Simulation) -> Tally:
 
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Run the schedules of these seeds; a failure is kept with its seed."""
-    tally = Tally()
+    tally, began = Tally(), time.process_time()
     for seed in seeds:
         try:
             with draw(seed) as run:
@@ -85,6 +86,7 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
         except Exception as error:  # noqa: BLE001 - whatever it is, its seed is what matters
             failure = (seed, f"{type(error).__name__}: {str(error)[:300]}")
             tally.add(Tally(schedules=1, failures=[failure]))
+    tally.cpu_seconds = time.process_time() - began
     return tally
 
 
@@ -109,18 +111,30 @@ def run_many(first: int, count: int, processes: int) -> Iterator[Tally]:
         yield from pool.map(run_seeds, batches)
 
 
+def figures(tally: Tally, wall_seconds: float, processes: int) -> dict[str, Any]:
+    """Return all of it, and how quick it was."""
+    return {
+        **vars(tally),
+        "processes": processes,
+        "wall_seconds": wall_seconds,
+        "per_second": tally.schedules / wall_seconds,
+        "per_core_second": tally.schedules / tally.cpu_seconds,
+        "commit": commit(),
+    }
+
+
 def summary(tally: Tally, wall_seconds: float, processes: int) -> str:
     """Return all of it in one line; zeros are told with the opportunities that there were."""
     count = tally.schedules
-    rate = count / wall_seconds
+    told = figures(tally, wall_seconds, processes)
     return (
         f"{count:,} schedules, {len(tally.failures)} failed;"
         f" {sum(tally.faults.values()):,} faults ({sum(tally.faults.values()) / count:.1f} each),"
         f" {tally.crashes:,} crashes ({tally.crashes / count:.1f} each),"
         f" {tally.seconds / YEAR_SECONDS:,.1f} simulated years;"
         f" invariants checked {tally.opportunities:,} times;"
-        f" {rate:.1f} schedules/s, {rate / processes:.1f} per core;"
-        f" commit {commit()}"
+        f" {told['per_second']:.1f} schedules/s by {processes} processes,"
+        f" {told['per_core_second']:.1f} per second of a core; commit {told['commit']}"
     )
 
 

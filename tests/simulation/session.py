@@ -34,6 +34,7 @@ class Script:
     stale_versions: int = 0  # how many dataset versions its mount lags behind
     forgets: bool = False  # a training that does not restore what it loads
     denies_parent: bool = False  # a manifest that names no parent
+    keeps_history: bool = True  # false: a training of somebody's own, that saves its state alone
     saves_every: int | None = None  # steps between the checkpoints that it leaves beside the newest
 
 
@@ -43,6 +44,7 @@ def weights(step: int) -> str:
     return _train(weights(step - 1), step) if step else "0" * 64
 
 
+@functools.lru_cache
 def read_weights(checkpoint: bytes) -> tuple[int, str]:
     """The step and the weights that a checkpoint file holds."""
     with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
@@ -59,6 +61,7 @@ def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return found
 
 
+@functools.lru_cache
 def read_parameters(source: str) -> dict[str, Any] | None:
     """What the pushed notebook tells its session; None for a notebook that is not ours."""
     try:
@@ -132,6 +135,7 @@ def _checkpoints(
         "history": ("training_history.json", _history(parameters, mounted, step)),
         "pointer": ("latest_checkpoint.txt", name.encode()),
     }
+    small = small if script.keeps_history else {}
     entries = [entry for entry, _data in saved]
     entries += [_entry(file, kind, data, at) for kind, (file, data) in small.items()]
     manifest = {
@@ -168,6 +172,7 @@ def _entry(name: str, kind: str, data: bytes, at: float) -> dict[str, Any]:
     return {"name": name, "kind": kind, **facts}
 
 
+@functools.lru_cache
 def _archive(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -1,6 +1,8 @@
 """The checks themselves: each notices what it is there for."""
 
+import os
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from orchestrator.kaggle.port import PublishRequest, PushRequest
 from tests.simulation.chain import DATASET, KERNEL
 from tests.simulation.faults import Fault
+from tests.simulation.invariants import Violation
 from tests.simulation.session import Script
 from tests.simulation.truth import check_always, check_commits, check_reached
 
@@ -80,6 +83,32 @@ def test_a_lost_local_copy_is_noticed(simulate):
     (run.store / head.manifest_sha256 / head.file).write_bytes(b"")
 
     with pytest.raises(AssertionError):
+        run.run()
+
+
+def test_an_older_checkpoint_that_disappeared_is_noticed(simulate):
+    run = simulate(sessions=2)
+    run.run()
+    newest = run.state.head.checkpoint.manifest_sha256
+    [older] = [folder for folder in run.store.iterdir() if folder.name != newest]
+    shutil.rmtree(older)
+    run.want(3)
+
+    with pytest.raises(Violation, match="I7"):
+        run.run()
+
+
+def test_a_copy_that_was_damaged_in_place_is_noticed(simulate):
+    run = simulate(sessions=1)
+    run.run()
+    head = run.state.head.checkpoint
+    copy = run.store / head.manifest_sha256 / head.file
+    told = copy.stat()
+    copy.write_bytes(b"q" + copy.read_bytes()[1:])
+    os.utime(copy, ns=(told.st_atime_ns, told.st_mtime_ns))
+    run.want(2)
+
+    with pytest.raises(Violation, match="I4"):
         run.run()
 
 

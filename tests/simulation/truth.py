@@ -4,8 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from orchestrator.fold import apply
-from orchestrator.machine import Event, Kind, Phase, State
+from orchestrator.machine import Event, Kind, Phase
 from tests.simulation.chain import DATASET, KERNEL, Simulation
 from tests.simulation.invariants import require
 from tests.simulation.session import read_weights, weights
@@ -50,15 +49,12 @@ def _check_pushes(run: Simulation) -> None:
 
 
 def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] | None]:
-    """The head, as a parent, at the moment of each intent to push."""
-    parents: dict[str | None, Mapping[str, object] | None] = {}
-    for events in (*run.lost, run.events):
-        state = State()
-        for event in events:
-            if event.kind is Kind.PUSH_INTENT:
-                parents[event.data["token"]] = state.parent.to_body() if state.parent else None
-            state = apply(state, event)
-    return parents
+    """What each intent to push named as the parent: the head, as the watch saw to by then."""
+    return {
+        event.data["token"]: event.data["parent"]
+        for event in _ever_recorded(run)
+        if event.kind is Kind.PUSH_INTENT
+    }
 
 
 def _ever_recorded(run: Simulation) -> list[Event]:
