@@ -106,7 +106,7 @@ def check_beyond(run: Simulation) -> None:
 
 
 def _died_after_a_push(run: Simulation) -> int:
-    fired = run.effects.fired
-    return sum(
-        run.effects.names[number] == "kaggle.push" for number, when in fired if when == "after"
-    )
+    """How often the process died before it could write down what became of a push."""
+    names = run.effects.names
+    last_done = [number - (when == "before") for number, when in run.effects.fired]
+    return sum(names[number] == "kaggle.push" for number in last_done if number >= 0)
