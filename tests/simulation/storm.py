@@ -74,7 +74,7 @@ class Storm:
         swarm = _drawn(rng)
         self.kinds = {verb: [kind for kind in swarm if verb in kind.verbs] for verb in _VERBS}
         self.crash_rate = rng.choice([0.02, 0.04, 0.06])
-        self.twist_rate = rng.choice([0.0, 0.1, 0.3])
+        self.twist_rate = rng.choice([0.0, 0.2, 0.4])
         self.bad_session_rate = rng.choice([0.0, 0.1, 0.3])
         self.act_rate = rng.choice([0.0, 0.0, 0.02, 0.05])
         self._scripts: dict[int, Script] = {}  # by kernel version
