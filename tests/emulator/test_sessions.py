@@ -77,9 +77,10 @@ def test_everything_is_there_after_a_restart(start):
 def test_a_server_killed_outright_loses_nothing(tmp_path, caller, wait_until):
     """Kill a whole server process while a session runs, and go on with another."""
     code = (
-        "import sys; from pathlib import Path\n"
+        "import sys, threading; from pathlib import Path\n"
         "from orchestrator.emulator.server import LocalKaggle, Settings\n"
-        "LocalKaggle(Path(sys.argv[1]), settings=Settings(queue_seconds=0))\n"
+        "with LocalKaggle(Path(sys.argv[1]), settings=Settings(queue_seconds=0)):\n"
+        "    threading.Event().wait()\n"
     )
     state = tmp_path / "state"
     gate = tmp_path / "gate"
