@@ -30,6 +30,7 @@ def oauth(tmp_path):
     ended = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
     body = {"refresh_token": "r" * 40, "access_token": "a" * 40, "username": "local"}
     path.write_text(json.dumps({**body, "access_token_expiration": ended, "scopes": []}))
+    path.chmod(0o600)
     return path
 
 

@@ -47,7 +47,6 @@ ANSWERS = {
     "GetDataset": {"currentVersionNumber": 1, "isPrivate": True},
     "GetDatasetStatus": {"status": "READY"},
     "ListDatasetFiles": {"datasetFiles": [{"name": "a"}]},
-    "DownloadDataset": {"manifest": 1},
 }
 
 
@@ -60,6 +59,9 @@ def chain_of_calls(module_server, command, tmp_path_factory):
     for name, body in ANSWERS.items():
         module_server.script.on(name, Reply(200, body))
     upload = {"token": "blob", "createUrl": f"{module_server.url}/upload"}
+    signed = Reply(302, b"", {"Location": f"{module_server.url}/signed"})
+    module_server.script.on("DownloadDataset", Reply(200, {"manifest": 1}), signed)
+    module_server.script.on("signed", Reply(200))
     module_server.script.on("StartBlobUpload", Reply(200, upload))
     module_server.script.on("upload", Reply(200))
     watched = [sys.executable, "-c", WATCHED.format(path=str(folder / "seen"))]
@@ -79,6 +81,7 @@ def chain_of_calls(module_server, command, tmp_path_factory):
             "dataset": kaggle.dataset(DATASET),
             "dataset_files": kaggle.dataset_files(DATASET, 1),
             "dataset_file": kaggle.dataset_file(DATASET, 1, "manifest.json", 100),
+            "dataset_address": kaggle.dataset_address(DATASET, 1, "model.pt"),
             "follow": list(kaggle.follow("kchain-demo", 1)),
         }
     seen = (folder / "seen").read_text().splitlines()
