@@ -29,7 +29,16 @@ from tests.simulation.session import Script
 
 HOUR, DAY = 3600.0, 86_400.0
 SHORTEST, LONGEST = 220, 400  # effects of a storm
-READS = ("identity", "kernel", "session", "outputs", "dataset", "dataset_files", "quota")
+READS = (
+    "identity",
+    "kernel",
+    "session",
+    "outputs",
+    "dataset",
+    "dataset_files",
+    "dataset_address",
+    "quota",
+)
 FETCHES = ("download", "dataset_file")
 MUTATIONS = ("push", "create_dataset", "publish_version")
 # How patiently a chain watches, and how long its sessions are: in one world of five nearly as

@@ -11,7 +11,6 @@ from orchestrator.errors import ConfigError
 from orchestrator.kaggle.port import Gone
 from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import DATASET, KERNEL, Act, Plan, Simulation, live_in_session
-from tests.simulation.chaos import draw
 from tests.simulation.faults import (
     Fault,
     answering,
@@ -23,12 +22,13 @@ from tests.simulation.faults import (
     without_file,
 )
 from tests.simulation.host import PLATFORM
+from tests.simulation.schedules import run_one
 from tests.simulation.session import Script
-from tests.simulation.truth import check_always, check_reached
+from tests.simulation.storm import Storm, draw
+from tests.simulation.truth import check_reached
 
 HOUR = 3600.0
-MOST_RETRIES = 12  # by a person; every plan heals well before
-CHAOS, MUCH_CHAOS = 30, 2_000  # seeds
+STORMS, MANY_STORMS = 60, 5_000
 STRIDE = 9  # of the sample of effects at which a laptop is lost
 
 
@@ -79,41 +79,42 @@ def test_a_laptop_lost_at_every_effect_costs_no_head_and_starts_no_session_twice
     lose_at_every(effects, range(len(effects)), moment)
 
 
-def lose_in_chaos(seed):
-    """Lose the laptop at a moment that the seed draws; tell whether there was such a moment."""
-    at = random.Random(f"laptop {seed}").randrange(3, 40)  # noqa: S311
-    with draw(seed) as run:
-        lost = Act(
-            when=lambda state: (
-                state.seq >= at
-                and state.kernel_version > 0
-                and state.phase not in (Phase.RECOVERING, Phase.HALTED)
-            ),
-            do=lose_and_recover,
-        )
-        run.plan.acts = [lost]
-        for _ in range(MOST_RETRIES):
-            run.run()
-            check_always(run)
-            if run.state.phase is Phase.DONE:
-                break
-            run.retry()
+class LaptopStorm(Storm):
+    """A storm in which the laptop is lost as well, at a moment that the seed draws."""
 
-        pushes = sum(push.token is not None for push in run.host.pushes(KERNEL))
-        check_reached(run, sessions=run.settings.chain.sessions, pushes=pushes)
-        return bool(lost.fired)
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.at, self.losses = random.Random(f"laptop {seed}").randrange(3, 80), 0  # noqa: S311
+
+    def act(self, run):
+        state = run.state
+        may_be_lost = state.phase not in (Phase.RECOVERING, Phase.HALTED) and state.kernel_version
+        if not self.losses and state.seq >= self.at and may_be_lost:
+            self.losses += 1
+            lose_and_recover(run)
+        super().act(run)
 
 
-def test_a_laptop_lost_in_chaos_costs_no_head():
-    assert sum(lose_in_chaos(seed) for seed in range(CHAOS)) > CHAOS // 2
+def lose_in_storms(seeds):
+    """Lose a laptop in each of these storms; tell how many were lost."""
+    lost = 0
+    for seed in seeds:
+        with draw(seed, LaptopStorm) as run:
+            run_one(run)
+            lost += run.plan.losses
+    return lost
+
+
+def test_a_laptop_lost_in_a_storm_costs_no_head():
+    assert lose_in_storms(range(STORMS)) > 0.9 * STORMS
 
 
 @pytest.mark.prove
-def test_many_laptops_lost_in_chaos_cost_no_head(proven):
-    lost = sum(lose_in_chaos(seed) for seed in range(MUCH_CHAOS))
+def test_many_laptops_lost_in_storms_cost_no_head(proven):
+    lost = lose_in_storms(range(MANY_STORMS))
 
-    assert lost > MUCH_CHAOS // 2
-    proven("laptops lost in simulated chaos, the same head recovered", f"{lost} of {lost}")
+    assert lost > 0.9 * MANY_STORMS
+    proven("laptops lost in storms, the same head recovered", f"{lost:,} of {lost:,}")
 
 
 def test_a_session_that_runs_is_watched_again_at_once(simulate):
