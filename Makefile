@@ -41,6 +41,7 @@ bench-local: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python docs/facts.py
 	$(BIN)/python benchmarks/figures.py --runs $(or $(RUNS),1)
+	$(BIN)/python benchmarks/proof.py --seeds $(or $(SEEDS),2000)
 
 # What the official client does wrong, in each version, and what contains it; rewrites
 # docs/client-hazards.md.
