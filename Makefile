@@ -18,7 +18,7 @@ test: $(STAMP) $(CLIENTS)
 	$(BIN)/pytest -n $(or $(JOBS),2)
 
 # The long counts: everything that takes minutes to hours and proves more than a test run can.
-# Rewrites the table in docs/proven.md.
+# Rewrites the table in docs/proven.md, and docs/mutants.md.
 prove: $(STAMP) $(CLIENTS)
 	$(BIN)/pytest -m prove --timeout 3600
 

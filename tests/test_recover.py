@@ -16,7 +16,7 @@ import pytest
 from orchestrator.cli.workplace import locked
 from orchestrator.emulator.faults import Fault
 from orchestrator.emulator.server import LocalKaggle, Settings
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, NotNow
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -219,6 +219,11 @@ def test_a_refused_credential_ends_a_run_of_a_bound_chain_too(kchain, project_fo
 
     assert done.returncode == 2
     assert "refused the credential" in done.stderr
+
+
+def test_a_state_folder_that_is_locked_already_is_left_alone(tmp_path):
+    with locked(tmp_path), pytest.raises(NotNow, match="another kchain"), locked(tmp_path):
+        raise AssertionError("it was locked twice")
 
 
 def test_a_lock_that_would_outlive_its_process_is_refused(tmp_path, monkeypatch):

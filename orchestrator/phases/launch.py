@@ -242,8 +242,9 @@ def _dataset_is_ours(context: Context) -> Stop | None:
     if not info.is_private:
         context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
         return Stop(None)
-    if info.current_version != head.version:
-        return _newest_holds_the_head(context, head, info.current_version)
+    is_heads = info.current_version == head.version
+    if not is_heads and (stop := _newest_holds_the_head(context, head, info.current_version)):
+        return stop
     if not info.is_ready:
         return Stop(context.wait("processing", f"dataset {slug} is being processed again", 60.0))
     return None

@@ -5,7 +5,16 @@ import json
 import sys
 
 from tests.faults import page
-from tests.simulation.schedules import Tally, cores, events_of, figures, now, run_many, summary
+from tests.simulation.schedules import (
+    BATCH,
+    Tally,
+    cores,
+    events_of,
+    figures,
+    now,
+    run_many,
+    summary,
+)
 
 
 def main() -> int:
@@ -13,16 +22,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=cores())
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
     parser.add_argument("--faults", action="store_true", help="list how often each kind struck")
     parser.add_argument("--page", action="store_true", help="enter that in docs/engine-faults.md")
     parser.add_argument("--json", action="store_true", help="print nothing but the tally, as JSON")
     options = parser.parse_args()
     began, tally = now(), Tally()
-    for part in run_many(options.first, options.seeds, options.processes):
+    batch = 1 if options.until_failure else BATCH
+    for part in run_many(options.first, options.seeds, options.processes, batch):
         tally.add(part)
         show_progress(tally, options.seeds, now() - began)
         if not options.json:
             tell_failures(part)
+        if options.until_failure and part.failures:
+            break
     wall_seconds = now() - began
     if options.json:
         print(json.dumps(figures(tally, wall_seconds, options.processes)))

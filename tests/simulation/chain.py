@@ -24,7 +24,7 @@ from tests.simulation.clock import VirtualClock
 from tests.simulation.crashes import Effects, Killed, Watched, WatchedJournal
 from tests.simulation.faults import Fault, FaultyKaggle, Strike
 from tests.simulation.host import Host
-from tests.simulation.invariants import Watch, require
+from tests.simulation.invariants import Violation, Watch, require
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.kaggle import SimulatedKaggle
 
@@ -151,7 +151,7 @@ class Simulation:
                 self.watch.check_local_copy(self.state)
                 return self.state
             self.clock.sleep(wake - self.clock.now())
-        raise AssertionError(f"not recovered after {MOST_TICKS} attempts: {self.state}")
+        raise Violation("I11", f"not recovered after {MOST_TICKS} attempts: {self.state}")
 
     def retry(self) -> None:
         """Do what `--retry` does."""
@@ -172,7 +172,7 @@ class Simulation:
             if wake is None:
                 return self.state
             self.clock.sleep(wake - self.clock.now())
-        raise AssertionError(f"no end after {MOST_TICKS} ticks: {self.state}")
+        raise Violation("I11", f"no end after {MOST_TICKS} ticks: {self.state}")
 
     def leave_hanging(self) -> Journal:
         """Start another controller beside the one that was killed; return the first's journal."""
@@ -271,7 +271,7 @@ class Simulation:
 
     def _last_seq_on_disk(self) -> int:
         with closing(sqlite3.connect(self.folder / "state" / "journal.db")) as db:
-            return int(db.execute("SELECT max(seq) FROM events").fetchone()[0])
+            return int(db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
 def live_in_session(number: int) -> Callable[[State], bool]:

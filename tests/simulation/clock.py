@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from orchestrator.clock import Moment
+from tests.simulation.invariants import require
 
 MONDAY_AT = 1_799_625_600.0  # 2027-01-11 00:00 UTC, five days before the quota's next reset
 
@@ -24,7 +25,7 @@ class VirtualClock:
         return Moment(self.now(), self.boot_id, self.true_at)
 
     def sleep(self, seconds: float) -> None:
-        assert not self.is_ticking, "a tick slept"
+        require(not self.is_ticking, "I12", "a tick slept")
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.journal import Journal
 from orchestrator.machine import Kind, State
+from tests.simulation.invariants import require
 
 MOST_EFFECTS = 20_000  # of one run; beyond it something goes round in circles
 
@@ -24,7 +25,7 @@ class Effects:
 
     def around(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = len(self.names)
-        assert number < MOST_EFFECTS, "the chain goes round in circles"
+        require(number < MOST_EFFECTS, "I11", "the chain goes round in circles")
         self.names.append(name)
         self._die_if_asked(number, "before")
         result = call(*args, **kwargs)

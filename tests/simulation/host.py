@@ -22,6 +22,7 @@ from orchestrator.emulator.records import (
     File,
     NewFile,
     Push,
+    Refusal,
     Session,
     Twist,
 )
@@ -183,6 +184,25 @@ class Host:
         """The files of a version of the only dataset, as they were published."""
         version = self._version(next(iter(self._notes)), number)
         return body.packed({file.name: self._blobs[file.key] for file in version.files})
+
+    def mountable(self, dataset: str) -> Mapping[str, bytes]:
+        """The files that a session would mount that is pushed now; nothing without any."""
+        seen = self.world.dataset_versions(self.now, owner=OWNER, slug=dataset)
+        ready = [each.version for each in seen if each.status is DatasetStatus.READY]
+        return self.files_of_version(ready[0].number) if ready else {}
+
+    def gpu_seconds_left(self) -> float:
+        """How long a session could run that began now, by the week's quota."""
+        _refresh_at, gpu, _tpu = self.world.quotas(self.now)
+        return gpu.total_seconds - gpu.used_seconds
+
+    def shown_for(self, kernel: str, seconds: float) -> int:
+        """The newest version of a kernel that everybody could see for so long; 0 without any."""
+        try:
+            newest = self.world.kernel(self.now, owner=OWNER, slug=kernel).latest
+        except Refusal:
+            return 0
+        return newest.number if newest.visible_at <= self.now - seconds else 0
 
     def pushes(self, kernel: str) -> list[TruePush]:
         """Every version of a kernel that ever landed, oldest first."""

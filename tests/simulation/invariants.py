@@ -5,10 +5,12 @@ I2   one landed session for each token, one complete dataset version for each ch
 I3   heads only advance, each from the one before it
 I4   the newest verified checkpoint has its copy here, and once it is the head another on Kaggle
 I5   nothing is published that was not verified
-I6   a session starts from the head, and not after too many fruitless ones
+I6   a session starts from the head, which it can mount, within the quota, not after too
+     many fruitless ones, not when a stop was asked for; each that started is watched to its end
 I7   no verified checkpoint disappears
 I8   whatever lands was written down before it was sent
-I9   nothing but the chain's own kernel and dataset is changed
+I9   nothing but the chain's own kernel and dataset is changed, and nothing is pushed on top of
+     somebody else's version
 I11  once the storm is over, the chain reaches its target in bounded time
 I12  every wait has a reason, and an end
 
@@ -16,13 +18,17 @@ I10, that no secret is written anywhere, is shown with the real client: there ar
 """
 
 import hashlib
+import json
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.files import is_stop_asked
 from orchestrator.machine import Event, Kind, Phase, State
 from orchestrator.model import Checkpoint
 from orchestrator.phases.context import LONGEST_WAIT_SECONDS
+
+LONGEST_LOOK_SECONDS = 5.0  # from the first read before a push to the push
 
 if TYPE_CHECKING:
     from tests.simulation.chain import Simulation
@@ -100,6 +106,7 @@ class Watch:
         if "manifest.json" in files and state.pending:
             digest = hashlib.sha256(files["manifest.json"]).hexdigest()
             require(digest == state.pending.manifest_sha256, "I5", "published unverified")
+            require(not _spoilt(files), "I5", f"published spoilt: {_spoilt(files)}")
 
     def _check_copies(self, state: State) -> None:
         live = self._run.host.live_sessions()
@@ -119,6 +126,32 @@ class Watch:
         require(event.data["parent"] == parent, "I6", "a session is told another parent")
         limit = self._run.settings.chain.max_attempts
         require(state.fruitless < limit, "I6", "a session after too many fruitless ones")
+        left = self._run.host.gpu_seconds_left()
+        asked = event.data["time_budget_seconds"]
+        require(asked <= left, "I6", f"a session of {asked} seconds where {left:.0f} are left")
+
+    def _on_push_sent(self, _event: Event, state: State) -> None:
+        run = self._run
+        wanted = not is_stop_asked(run.folder / "state")
+        require(wanted, "I6", "a session after a stop was asked for")
+        shown = run.host.shown_for(run.settings.kernel_slug, LONGEST_LOOK_SECONDS)
+        require(shown <= state.kernel_version, "I9", f"a push on top of an unknown version {shown}")
+        if state.head:
+            head = state.head.checkpoint
+            files = run.host.mountable(run.settings.dataset_slug)
+            held = hashlib.sha256(files.get(head.file, b"")).hexdigest()
+            require(held == head.sha256, "I6", "a session that cannot mount the head")
+
+    def _on_push_done(self, event: Event, state: State) -> None:
+        assert state.push
+        pushes = self._run.host.pushes(self._run.settings.kernel_slug)
+        landed = pushes[event.data["version"] - 1]
+        require(landed.token == state.push.token, "I2", "another push was taken for this one")
+
+    def _on_publish_sent(self, _event: Event, state: State) -> None:
+        publication = state.publication
+        own = state.dataset_version or (publication and publication.create)
+        require(own, "I9", "published to a dataset that is not the chain's")
 
     def _on_head(self, _event: Event, state: State) -> None:
         assert state.head
@@ -140,8 +173,21 @@ def _newest(state: State) -> Checkpoint | None:
     return state.pending or (state.head.checkpoint if state.head else None)
 
 
+def _spoilt(files: Any) -> list[str]:
+    """The files of a publication that are not what its manifest says."""
+    listed = {entry["name"]: entry for entry in json.loads(files["manifest.json"])["files"]}
+    return [
+        name
+        for name, content in files.items()
+        if name in listed and hashlib.sha256(content).hexdigest() != listed[name]["sha256"]
+    ]
+
+
 _CHECKS = {
     Kind.PUSH_INTENT: Watch._on_intent,
+    Kind.PUSH_SENT: Watch._on_push_sent,
+    Kind.PUSH_DONE: Watch._on_push_done,
+    Kind.PUBLISH_SENT: Watch._on_publish_sent,
     Kind.HEAD: Watch._on_head,
     Kind.WAITING: Watch._on_wait,
     Kind.PUSH_REFUSED: Watch._on_wait,

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.machine import Event, Phase
 from tests.simulation.chain import KERNEL, Simulation
 from tests.simulation.clock import MONDAY_AT
+from tests.simulation.invariants import require
 from tests.simulation.storm import draw, mend
 from tests.simulation.truth import check_always, check_reached
 
@@ -64,7 +65,7 @@ def run_one(run: Simulation) -> Tally:
     landed = sum(push.token is not None for push in run.host.pushes(KERNEL))
     check_reached(run, sessions=run.settings.chain.sessions, pushes=landed)
     passed = run.clock.true_at - MONDAY_AT
-    assert passed < LONGEST_SECONDS, f"I11: the chain took {passed / 86_400:.0f} days"
+    require(passed < LONGEST_SECONDS, "I11", f"the chain took {passed / 86_400:.0f} days")
     fired = run.plan.fired
     tally.crashes = fired.pop(CRASH, 0)
     tally.faults.update(fired)
@@ -98,11 +99,11 @@ def events_of(seed: int) -> list[Event]:
         return list(run.events)
 
 
-def run_many(first: int, count: int, processes: int) -> Iterator[Tally]:
+def run_many(first: int, count: int, processes: int, batch: int = BATCH) -> Iterator[Tally]:
     """Run `count` schedules in several processes; yields the tally of each batch."""
     batches = [
-        range(start, min(start + BATCH, first + count))
-        for start in range(first, first + count, BATCH)
+        range(start, min(start + batch, first + count))
+        for start in range(first, first + count, batch)
     ]
     if processes == 1:
         yield from map(run_seeds, batches)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from orchestrator import contract
@@ -94,6 +96,21 @@ def test_a_chain_waits_for_the_week_in_which_there_is_quota_again(simulate):
 
     check_reached(simulation, sessions=4)
     assert [event.data["reason"] for event in simulation.kinds(Kind.WAITING)] == ["quota"]
+
+
+def test_a_wait_whose_reason_was_mended_ends_within_the_hour(simulate):
+    run = simulate(sessions=4, script=Script(seconds=11 * 3600))
+    while (wake := run.tick()) and run.state.wait_reason != "quota":
+        run.clock.sleep(wake - run.clock.now())
+    assert wake - run.clock.now() > 86_400
+    pushes = len(run.kinds(Kind.PUSH_SENT))
+    more = replace(run.host.world.settings, gpu_quota_seconds=60 * 3600.0)
+    run.host.world.configure(run.clock.true_at, settings=more)
+
+    run.clock.sleep(3660.0)
+    run.tick()
+
+    assert len(run.kinds(Kind.PUSH_SENT)) == pushes + 1
 
 
 def test_a_session_cut_off_at_its_limit_still_counts(simulate):

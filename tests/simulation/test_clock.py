@@ -176,7 +176,7 @@ def test_a_laptop_that_sleeps_eight_hours_in_a_call_reads_before_it_acts(simulat
     check_reached(run, sessions=3)
 
 
-@pytest.mark.parametrize("seconds", [-DAY, 400.0, YEAR])
+@pytest.mark.parametrize("seconds", [-YEAR, -DAY, 400.0, YEAR])
 def test_a_clock_that_disagrees_with_kaggles_about_the_week_does_not_stop_the_chain(
     simulate, seconds
 ):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.emulator.records import Twist
+from orchestrator.emulator.records import Draft, Twist
 from orchestrator.kaggle.port import Gone, Refused, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import DATASET, Act, live_in_session
@@ -18,7 +18,7 @@ from tests.simulation.faults import (
     publishing_slowly,
     without_file,
 )
-from tests.simulation.host import PLATFORM
+from tests.simulation.host import OWNER, PLATFORM
 from tests.simulation.truth import check_always, check_reached
 
 HOUR = 3600.0
@@ -219,6 +219,53 @@ def test_a_chain_halts_at_a_foreign_dataset_version_until_the_head_is_the_newest
     names = [*run.state.head.checkpoint.publish, "manifest.json"]
     run.host.publish_by_hand(DATASET, {name: (head / name).read_bytes() for name in names})
     run.clock.sleep(HOUR)
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_the_head_that_somebody_published_again_is_waited_for_until_it_can_be_mounted(simulate):
+    def publish_again(run):
+        head = run.state.head.checkpoint
+        files = {name: (run.store / head.manifest_sha256 / name).read_bytes() for name in again}
+        publish = lambda request: run.host.publish_by_hand(DATASET, request)  # noqa: E731
+        run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+        run.clock.advance(HOUR)
+        run.host.publish_slowly(publish, files, 3 * HOUR)
+        run.clock.advance(600.0)
+
+    def intrude(call, *args):
+        publish_again(run)
+        return call(*args)
+
+    def shown(_call, _dataset, version, name, _limit):
+        return run.host.versions(DATASET)[version - 1].files[name]
+
+    again = ["checkpoint_epoch1_step20.pt", "manifest.json"]
+    before_the_third = lambda *_: (run.state.phase, run.state.heads) == (Phase.PUSHING, 2)  # noqa: E731
+    fault = Fault("kernel", intrude, matches=before_the_third)
+    early = Fault("dataset_file", shown, times=100, matches=before_the_third)
+    run = simulate(faults=[fault, early])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert early.fired
+    assert "processing" in [event.data["reason"] for event in run.kinds(Kind.WAITING)]
+    check_reached(run, sessions=3)
+
+
+def test_a_dataset_that_somebody_else_made_is_left_alone_until_told_otherwise(simulate):
+    draft = Draft(OWNER, DATASET, DATASET, description="mine")
+    made = Act(live_in_session(1), lambda run: run.host.create(draft, {"a.bin": b"a"}))
+    run = simulate(acts=[made])
+    run.host.on_landing, checked = None, run.host.on_landing
+
+    assert run.run().halt_code == "foreign_dataset"
+    assert made.fired == 1
+    assert len(run.host.versions(DATASET)) == 1
+    run.host.on_landing = checked
+    run.retry()
     run.run()
 
     check_reached(run, sessions=3)

@@ -14,6 +14,7 @@ from tests.simulation.faults import (
     answering,
     lost_answer,
     lost_request,
+    unreadable,
 )
 from tests.simulation.truth import check_always, check_commits, check_reached
 
@@ -82,14 +83,52 @@ def test_reads_that_disagree_do_not_add_up_to_an_absence(simulate):
     behind = Fault(
         "kernel",
         answering(Gone("no such kernel")),
-        times=3,
+        times=5,  # the last three of them after the settle window
         matches=lambda *_: run.state.phase is Phase.PUSH_UNKNOWN,
     )
     run = simulate(faults=[fault, behind])
 
     run.run()
 
-    assert (fault.fired, behind.fired) == (1, 3)
+    check_reached(run, sessions=3)
+    assert (fault.fired, behind.fired) == (1, 5)
+    assert len(run.kinds(Kind.PUSH_ABSENT)) == 3
+
+
+@pytest.mark.parametrize("verb", ["push", "create_dataset", "publish_version"])
+def test_reads_that_fail_do_not_add_up_to_an_absence(simulate, verb):
+    read, phase = ("kernel", Phase.PUSH_UNKNOWN)
+    if verb != "push":
+        read, phase = ("dataset", Phase.PUBLISH_UNKNOWN)
+    fault = Fault(verb, lost_answer)
+    failing = Fault(
+        read, unreadable, times=8, matches=lambda *_: fault.fired and run.state.phase is phase
+    )
+    run = simulate(faults=[fault, failing])
+
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert (fault.fired, failing.fired) == (1, 8)
+    assert run.kinds(Kind.PUSH_GIVEN_UP) == run.kinds(Kind.PUBLISH_GIVEN_UP) == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_controller_that_dies_again_and_again_does_not_read_faster(simulate, times):
+    clean = simulate(faults=[Fault("push", lost_request)])
+    clean.run()
+    absent = [n for n, name in enumerate(clean.effects.names) if name.endswith("push_absent")]
+    kills = [(absent[0] + 2 * n, "after") for n in range(times)]
+    fault = Fault("push", lost_request)
+    run = simulate(faults=[fault], kills=kills)
+
+    run.run()
+
+    assert fault.fired == 1
+    assert run.effects.fired == kills
+    reads = [event.age for event in run.kinds(Kind.PUSH_ABSENT)]
+    gap = run.settings.timing.read_gap_seconds
+    assert all(b - a >= gap for a, b in itertools.pairwise(reads))
     check_reached(run, sessions=3)
 
 

@@ -15,6 +15,7 @@ from tests.simulation.faults import (
     Fault,
     answering,
     garbling,
+    lost_answer,
     lost_request,
     publishing_in_vain,
     publishing_slowly,
@@ -25,7 +26,7 @@ from tests.simulation.host import PLATFORM
 from tests.simulation.schedules import run_one
 from tests.simulation.session import Script
 from tests.simulation.storm import Storm, draw
-from tests.simulation.truth import check_reached
+from tests.simulation.truth import check_heads, check_reached
 
 HOUR = 3600.0
 STORMS, MANY_STORMS = 60, 5_000
@@ -42,7 +43,9 @@ def effects():
 
 def lose_and_recover(run):
     before = run.lose_the_laptop()
-    return before, run.recover()
+    after = run.recover()
+    check_heads(run)
+    return before, after
 
 
 def check_recovered(before, after):
@@ -136,6 +139,21 @@ def test_a_push_that_was_sent_and_never_arrived_is_repeated_once(simulate):
     )
     fault = Fault("push", lost_request, nth=2)
     run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 1)
+    check_reached(run, sessions=3)
+
+
+def test_a_push_that_becomes_visible_late_is_waited_for(simulate):
+    lost = Act(
+        when=lambda state: state.phase is Phase.PUSH_UNKNOWN and state.heads == 1,
+        do=lose_and_recover,
+    )
+    fault = Fault("push", lost_answer, nth=2)
+    late = replace(PLATFORM, kernel_visible_seconds=850.0)
+    run = simulate(acts=[lost], faults=[fault], platform=late, script=Script(seconds=3 * HOUR))
 
     run.run()
 
@@ -339,7 +357,9 @@ def test_a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery(s
     )
     run.plan.faults = [gone]
 
-    assert run.recover().halt_code == "broken_lineage"
+    run.recover()
+    check_heads(run)
+    assert run.state.halt_code == "broken_lineage"
     assert gone.fired
     run.plan.faults = []
     run.retry()
@@ -347,10 +367,11 @@ def test_a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery(s
     check_reached(run, sessions=3)
 
 
-def test_an_older_journal_that_was_restored_adopts_what_was_published_since(simulate):
+@pytest.mark.parametrize("heads", [0, 1])
+def test_an_older_journal_that_was_restored_adopts_what_was_published_since(simulate, heads):
     run = simulate(sessions=2)
     path = run.folder / "state" / "journal.db"
-    while run.state.phase is not Phase.PUBLISH_UNKNOWN:
+    while (run.state.phase, run.state.heads) != (Phase.PUBLISH_UNKNOWN, heads):
         if run.state.phase is Phase.LIVE:
             backup = path.read_bytes()
         run.clock.sleep(run.tick() - run.clock.now())
@@ -361,8 +382,8 @@ def test_an_older_journal_that_was_restored_adopts_what_was_published_since(simu
 
     run.run()
 
-    assert len(run.kinds(Kind.PUBLISH_FOUND)) == 1
     check_reached(run, sessions=2)
+    assert len(run.kinds(Kind.PUBLISH_FOUND)) == 1
 
 
 def test_an_old_checkpoint_that_somebody_published_again_is_not_taken_for_the_head(simulate):

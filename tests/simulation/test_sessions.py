@@ -217,6 +217,17 @@ def test_a_session_that_never_ends_is_given_up_after_its_limit_and_grace(simulat
     assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["overrun"]
 
 
+def test_a_session_that_is_called_running_for_ever_costs_an_attempt_only(simulate):
+    endless = answering(SessionInfo(SessionStatus.RUNNING, ""))
+    fault = Fault("session", endless, times=MOST_TICKS, matches=lambda _, n: n == 2)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired
+    check_reached(run, sessions=3, pushes=4)
+
+
 def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
     fault = Fault(
         "session", answering(Gone("no session")), times=MOST_TICKS, matches=lambda _, n: n == 2

@@ -17,7 +17,9 @@ def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) 
     require(run.state.phase is Phase.DONE, "I11", f"it ended as {run.state}")
     require(run.state.heads == sessions, "I11", f"it has {run.state.heads} heads")
     landed = [push for push in run.host.pushes(KERNEL) if push.token]
-    assert len(landed) == (sessions if pushes is None else pushes)
+    needed = sessions if pushes is None else pushes
+    require(len(landed) == needed, "I6", f"{len(landed)} sessions were started, {needed} needed")
+    _check_watched(run)
     check_always(run)
     _check_output_folder(run)
 
@@ -46,6 +48,16 @@ def _check_pushes(run: Simulation) -> None:
         require(push.token in told, "I8", "a push that the journal does not know")
         same = push.parent == told[push.token]
         require(same, "I6", "a session was started with another parent")
+
+
+def _check_watched(run: Simulation) -> None:
+    """Each session that a controller started was known to a journal, and so waited for."""
+    known = (Kind.PUSH_DONE, Kind.PUSH_LANDED_BAD)
+    watched = {event.data["version"] for event in _ever_recorded(run) if event.kind in known}
+    recovered = [event for event in _ever_recorded(run) if event.kind is Kind.RECOVERED_LIVE]
+    watched |= {event.data["push"]["version"] for event in recovered}
+    landed = {push.version for push in run.host.pushes(KERNEL) if push.token}
+    require(landed <= watched, "I6", f"nobody watched the sessions of {landed - watched}")
 
 
 def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] | None]:
@@ -102,7 +114,8 @@ def _recovered(event: Event, heads: list[Head], token: str) -> tuple[list[Head],
     else:
         # The same bytes; what the session said of itself may have been garbled either time.
         told = _identity(body["head"]["checkpoint"]) if body["head"] else None
-        assert told == (_identity(heads[-1][0]) if heads else None), "another head was recovered"
+        same = told == (_identity(heads[-1][0]) if heads else None)
+        require(same, "I3", "another head was recovered")
     return heads, body.get("push", {}).get("token", token)
 
 
@@ -141,5 +154,6 @@ def _check_output_folder(run: Simulation) -> None:
     head = run.state.head
     assert head
     held = sorted(path.name for path in run.output.glob("*.pt"))
-    assert held == [head.checkpoint.file]
-    assert read_weights((run.output / held[0]).read_bytes())[0] == head.checkpoint.step
+    require(held == [head.checkpoint.file], "I4", f"the user holds {held}")
+    step, _weights = read_weights((run.output / held[0]).read_bytes())
+    require(step == head.checkpoint.step, "I4", f"the user holds step {step}")

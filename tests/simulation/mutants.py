@@ -1,0 +1,415 @@
+"""The engine's protections, each with the invariant that breaks when it is removed."""
+
+from tests.mutation import Edit
+from tests.simulation.mutants_apart import APART
+from tests.simulation.protections import Protection
+
+_CONTEXT = "orchestrator/phases/context.py"
+_LAUNCH = "orchestrator/phases/launch.py"
+_COLLECT = "orchestrator/phases/collect.py"
+_PUBLISH = "orchestrator/phases/publish.py"
+_CHECKPOINTS = "orchestrator/checkpoints.py"
+_CLOCK = "orchestrator/clock.py"
+_FOLD = "orchestrator/fold.py"
+_TESTS = "tests/simulation/test_"
+_PUSHES = "tests/simulation/test_pushes.py::test_"
+_SESSIONS = "tests/simulation/test_sessions.py::test_"
+_PUBLICATIONS = "tests/simulation/test_publications.py::test_"
+_RECOVERY = "tests/simulation/test_recovery.py::test_"
+_CLOCKS = "tests/simulation/test_clock.py::test_"
+
+
+PROTECTIONS = [
+    # Pushing
+    Protection(
+        "a push whose answer was lost is looked for before it is repeated",
+        _LAUNCH,
+        "    newest = context.kaggle.kernel(slug)\n    if isinstance(newest, Unreadable) or",
+        '    if push.sent_age is not None:\n        context.journal.append(Kind.PUSH_GIVEN_UP, message="")'
+        "\n        return None\n    newest = context.kaggle.kernel(slug)\n"
+        "    if isinstance(newest, Unreadable) or",
+        invariants=("I1", "I6"),
+    ),
+    Protection(
+        "a push is given up only after the settle window",
+        _LAUNCH,
+        "if not context.is_settled(push.sent_age):",
+        "if False:",
+        invariants=("I1", "I6"),
+    ),
+    Protection(
+        "a push is given up only after three agreeing reads",
+        _LAUNCH,
+        "AGREEING_READS = 3",
+        "AGREEING_READS = 2",
+        _PUSHES + "reads_that_disagree_do_not_add_up_to_an_absence",
+        invariants=("I11",),
+    ),
+    Protection(
+        "a version is adopted only if it carries the push's token",
+        _LAUNCH,
+        "if kernel.carries(found.source, push.token):",
+        "if found:",
+        invariants=("I2",),
+    ),
+    Protection(
+        "a read that fails does not show that a push is absent",
+        _LAUNCH,
+        "    if isinstance(newest, Unreadable) or (isinstance(newest, Gone) and push.base_version):\n"
+        '        return context.missing(f"kernel {slug}", newest)\n'
+        "    current = 0 if isinstance(newest, Gone) else newest.current_version",
+        "    absent = isinstance(newest, Gone | Unreadable)\n"
+        "    current = 0 if absent else newest.current_version",
+        _PUSHES + "reads_that_fail_do_not_add_up_to_an_absence",
+        invariants=("I11",),
+    ),
+    Protection(
+        "SENT is written before a push leaves",
+        _LAUNCH,
+        "    context.journal.append(Kind.PUSH_SENT)\n    answer = context.kaggle.push(request)\n",
+        "    answer = context.kaggle.push(request)\n    context.journal.append(Kind.PUSH_SENT)\n",
+        invariants=("I8",),
+    ),
+    Protection(
+        "each push has a token of its own",
+        _CONTEXT,
+        "bits = self.rng.getrandbits(128)",
+        "bits = (7)",
+        invariants=("I2",),
+    ),
+    Protection(
+        "nothing is pushed on top of a version that the journal does not know",
+        _LAUNCH,
+        "if info.current_version > known:",
+        "if False:",
+        invariants=("I9",),
+    ),
+    Protection(
+        "the kernel is looked at right before a push, however old the intent",
+        _LAUNCH,
+        "for check in (_kernel_is_ours, _dataset_is_ours):",
+        "for check in (_dataset_is_ours,):",
+        invariants=("I9",),
+    ),
+    Protection(
+        "no session is pushed onto a dataset whose newest version is not the head's",
+        _LAUNCH,
+        "for check in (_kernel_is_ours, _dataset_is_ours):",
+        "for check in (_kernel_is_ours,):",
+        invariants=("I6",),
+    ),
+    Protection(
+        "a dataset version that somebody added must hold the head, byte for byte",
+        _LAUNCH,
+        "if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:",
+        "if True:",
+        invariants=("I6",),
+    ),
+    Protection(
+        "no session is pushed before the head can be mounted",
+        _LAUNCH,
+        "if not info.is_ready:",
+        "if False:",
+        _PUBLICATIONS
+        + "the_head_that_somebody_published_again_is_waited_for_until_it_can_be_mounted",
+        invariants=("I6",),
+    ),
+    Protection(
+        "no session is pushed after a stop was asked for",
+        _LAUNCH,
+        "    if context.files.is_stop_asked():\n        context.journal.append(Kind.PUSH_WITHDRAWN)",
+        "    if False:\n        context.journal.append(Kind.PUSH_WITHDRAWN)",
+        _TESTS + "stop.py::test_a_push_that_waits_for_an_answer_is_withdrawn",
+        invariants=("I6",),
+    ),
+    Protection(
+        "a stop ends the chain where nothing runs",
+        _LAUNCH,
+        "for check in (_has_failed, _is_finished, _is_stopped):",
+        "for check in (_has_failed, _is_finished):",
+        _TESTS + "stop.py::test_the_session_that_runs_is_the_last_one_and_its_checkpoint_counts",
+        invariants=("I11",),
+    ),
+    Protection(
+        "no session is pushed after too many fruitless ones",
+        _CONTEXT,
+        "or state.fruitless >= limit",
+        "or False",
+        _SESSIONS + "a_chain_halts_after_as_many_different_failures_as_are_allowed",
+        invariants=("I6",),
+    ),
+    Protection(
+        "a session needs quota",
+        _LAUNCH,
+        "        return seconds\n    now = context.clock.now()",
+        "        return seconds\n    return budget\n    now = context.clock.now()",
+        invariants=("I6",),
+    ),
+    # Watching
+    Protection(
+        "a status that cannot be read does not end a session",
+        _LAUNCH,
+        "if isinstance(info, Gone) and _is_overdue(context, push):",
+        "if isinstance(info, Gone | Unreadable):",
+        invariants=("I1",),
+    ),
+    Protection(
+        "a session that Kaggle does not know yet is not given up",
+        _LAUNCH,
+        "if isinstance(info, Gone) and _is_overdue(context, push):",
+        "if isinstance(info, Gone):",
+        invariants=("I1",),
+    ),
+    Protection(
+        "the status asked for is that of the version pushed",
+        _LAUNCH,
+        "info = context.kaggle.session(slug, push.version)\n    if isinstance(info, Gone) and",
+        "info = context.kaggle.session(slug, None)\n    if isinstance(info, Gone) and",
+        invariants=("I1",),
+    ),
+    Protection(
+        "a session that never ends is given up after its limit and grace",
+        _LAUNCH,
+        "if late > 2 * grace:",
+        "if False:",
+        _SESSIONS + "a_session_that_is_called_running_for_ever_costs_an_attempt_only",
+        invariants=("I11",),
+    ),
+    Protection(
+        "a session is given up only after its limit and grace",
+        _LAUNCH,
+        "if late > 2 * grace:",
+        "if late > -push.time_budget_seconds:",
+        invariants=("I1",),
+    ),
+    # Collecting
+    Protection(
+        "an output counts only with the push's own token",
+        _CHECKPOINTS,
+        "if body[key] != getattr(expected, key):",
+        "if False:",
+        _SESSIONS + "the_output_of_another_session_is_not_taken_for_the_one_that_was_asked_for",
+        invariants=("I3",),
+    ),
+    Protection(
+        "a checkpoint counts only if its parent is the head",
+        _CHECKPOINTS,
+        'if "parent" in body and body["parent"] != parent:',
+        "if False:",
+        invariants=("I3",),
+    ),
+    Protection(
+        "a checkpoint counts only if its step is beyond the head's",
+        _CHECKPOINTS,
+        "if expected.parent and step <= expected.parent.step:",
+        "if False:",
+        also=(
+            Edit(_CHECKPOINTS, "and reached < entry", "and -1 < entry"),
+            Edit(
+                _FOLD,
+                "assert state.head is None or pending.step > state.head.checkpoint.step",
+                "assert state",
+            ),
+        ),
+        invariants=("I3",),
+    ),
+    Protection(
+        "a file counts only if its hash is the manifest's",
+        _CHECKPOINTS,
+        'if files.sha256(folder, name) != entry["sha256"]:',
+        "if False:",
+        invariants=("I5",),
+    ),
+    Protection(
+        "what a session left is complete only when two listings agree",
+        _COLLECT,
+        "    if push.listing != digest:\n",
+        "    if push.listing != digest:\n        return True\n",
+        _TESTS + "faults.py::test_a_chain_gets_past_a_fault_without_losing_a_session"
+        "[output list empty for a while]",
+        invariants=("I6",),
+    ),
+    Protection(
+        "an output without any file is waited for until it must be there",
+        _COLLECT,
+        "if not listed and not context.is_settled(push.ended_age):",
+        "if False:",
+        _SESSIONS + "outputs_that_take_minutes_to_appear_are_waited_for",
+        invariants=("I11",),
+    ),
+    Protection(
+        "what was kept by a process that died stays what it was",
+        _COLLECT,
+        "kept = context.files.promoted(manifest.sha256)",
+        "kept = []",
+        _SESSIONS
+        + "an_older_checkpoint_that_was_kept_stays_when_the_process_dies_before_it_says_so",
+        invariants=("I4",),
+    ),
+    Protection(
+        "an older checkpoint is turned to only when nothing more can come",
+        _COLLECT,
+        "            if not _is_listing_stable(context, push, listed):\n                break\n",
+        "",
+        _SESSIONS + "an_older_checkpoint_is_turned_to_only_when_nothing_more_can_come",
+    ),
+    Protection(
+        "a file that is wrong is fetched anew",
+        _COLLECT,
+        'context.files.discard(folder, entry["name"])',
+        "pass",
+        _TESTS + "faults.py::test_a_chain_gets_past_a_fault_without_losing_a_session"
+        "[checkpoint download with a flipped bit]",
+        invariants=("I6",),
+    ),
+    # Publishing
+    Protection(
+        "SENT is written before a publication leaves",
+        _PUBLISH,
+        "    context.journal.append(Kind.PUBLISH_SENT)\n"
+        "    send = context.kaggle.create_dataset if publication.create else"
+        " context.kaggle.publish_version\n"
+        "    answer = send(request)\n",
+        "    send = context.kaggle.create_dataset if publication.create else"
+        " context.kaggle.publish_version\n"
+        "    answer = send(request)\n"
+        "    context.journal.append(Kind.PUBLISH_SENT)\n",
+        invariants=("I8",),
+    ),
+    Protection(
+        "nothing is published to a dataset that the chain did not make",
+        _PUBLISH,
+        "    if not known:\n        context.halt(",
+        "    if False:\n        context.halt(",
+        _PUBLICATIONS + "a_dataset_that_somebody_else_made_is_left_alone_until_told_otherwise",
+        invariants=("I9",),
+    ),
+    Protection(
+        "a publication is read, not returned",
+        _PUBLISH,
+        "context.journal.append(Kind.PUBLISH_DONE)",
+        "context.journal.append(Kind.PUBLISH_SEEN, version=publication.base_version + 1)",
+        invariants=("I2", "I4"),
+    ),
+    Protection(
+        "a publication is repeated only after the settle window",
+        _PUBLISH,
+        "if not context.is_settled(publication.sent_age, patience):",
+        "if False:",
+        invariants=("I2",),
+    ),
+    Protection(
+        "a read that fails does not show that a version is absent",
+        _PUBLISH,
+        "    if isinstance(info, Unreadable) or (isinstance(info, Gone) and publication.base_version):\n"
+        '        return context.missing(f"dataset {slug}", info)\n'
+        "    found = None if isinstance(info, Gone) else _find_ours(context, info)",
+        "    found = None if isinstance(info, Gone | Unreadable) else _find_ours(context, info)",
+        _PUSHES + "reads_that_fail_do_not_add_up_to_an_absence[publish_version]",
+        (
+            Edit(
+                _PUBLISH,
+                "    if stop := _published_already(context, info):\n        return stop\n",
+                "",
+            ),
+        ),
+        invariants=("I2",),
+    ),
+    Protection(
+        "a version is ours only by its token or its manifest",
+        _PUBLISH,
+        "    return _holds(context, version)\n\n\ndef _holds",
+        "    return True\n\n\ndef _holds",
+        invariants=("I2", "I11"),
+    ),
+    Protection(
+        "a version that was published late is adopted, not published again",
+        _PUBLISH,
+        "    if stop := _published_already(context, info):\n        return stop\n",
+        "",
+        _RECOVERY + "an_older_journal_that_was_restored_adopts_what_was_published_since[1]",
+        invariants=("I2",),
+    ),
+    Protection(
+        "versions only grow, whatever a stale read shows",
+        _PUBLISH,
+        "max(info.current_version, known)",
+        "info.current_version",
+        _PUBLICATIONS + "a_stale_read_before_publishing_again_does_not_double_a_version",
+        invariants=("I2",),
+    ),
+    Protection(
+        "a version that is being processed is not published again for six hours",
+        _PUBLISH,
+        "PROCESSING_SECONDS = 6 * 3600",
+        "PROCESSING_SECONDS = 60",
+        _PUBLICATIONS + "a_version_that_is_processed_for_hours_is_waited_for[publish_version]",
+        invariants=("I2",),
+    ),
+    Protection(
+        "the head is a version that holds exactly what was published",
+        _PUBLISH,
+        "if published_names(files, manifest) != set(_files(pending)):",
+        "if False:",
+        invariants=("I2", "I4"),
+    ),
+    Protection(
+        "the head is a version whose files have their sizes",
+        _PUBLISH,
+        "if files.get(name, size) != size]",
+        "if False]",
+        _PUBLICATIONS + "a_version_whose_checkpoint_was_cut_short_is_published_again",
+        invariants=("I4",),
+    ),
+    Protection(
+        "the head is a version whose manifest is the one published",
+        _PUBLISH,
+        "    if hashlib.sha256(content).hexdigest() != pending.manifest_sha256:\n"
+        "        return Stop(_incomplete",
+        "    if False:\n        return Stop(_incomplete",
+        _PUBLICATIONS + "a_version_whose_manifest_is_not_the_one_published_is_published_again",
+        invariants=("I2",),
+    ),
+    Protection(
+        "the head is a version that is ready",
+        _PUBLISH,
+        '            return _incomplete(context, "Kaggle has been processing it for hours")\n'
+        "        return context.poll()",
+        '            return _incomplete(context, "Kaggle has been processing it for hours")\n'
+        "        if info.current_version < version:\n            return context.poll()",
+        _PUBLICATIONS + "a_version_whose_files_show_before_it_is_ready_is_waited_for",
+        invariants=("I11",),
+    ),
+    Protection(
+        "a version that is stuck is superseded",
+        _PUBLISH,
+        "if context.seconds_since(publication.seen_age) > PROCESSING_SECONDS:",
+        "if False:",
+        invariants=("I11",),
+    ),
+    # Time
+    Protection(
+        "elapsed time is no clock's that somebody sets",
+        _CLOCK,
+        "if self.boot_id and self.boot_id == earlier.boot_id:",
+        "if False:",
+        _CLOCKS + "a_clock_that_jumps_ahead_does_not_shorten_the_wait_for_a_push_to_appear",
+        invariants=("I1", "I9"),
+    ),
+    Protection(
+        "no wait is longer than a week's quota and a day",
+        _CONTEXT,
+        "min(max(seconds, shortest), LONGEST_WAIT_SECONDS)",
+        "max(seconds, shortest)",
+        _CLOCKS + "a_clock_that_disagrees_with_kaggles_about_the_week_does_not_stop_the_chain",
+        invariants=("I12",),
+    ),
+    Protection(
+        "a wait is looked at again after an hour, however long it is",
+        "orchestrator/engine.py",
+        "age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)",
+        "age < state.wait_until_age",
+        _TESTS + "clean_chains.py::test_a_wait_whose_reason_was_mended_ends_within_the_hour",
+    ),
+    *APART,
+]

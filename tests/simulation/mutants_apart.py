@@ -1,0 +1,282 @@
+"""Protections around the machine: journal, recovery, and what no storm can reach."""
+
+from tests.mutation import Edit
+from tests.simulation.protections import Protection
+
+_CONTEXT = "orchestrator/phases/context.py"
+_LAUNCH = "orchestrator/phases/launch.py"
+_COLLECT = "orchestrator/phases/collect.py"
+_PUBLISH = "orchestrator/phases/publish.py"
+_RETRIEVE = "orchestrator/phases/retrieve.py"
+_RECOVER = "orchestrator/phases/recover.py"
+_SURVEY = "orchestrator/phases/survey.py"
+_JOURNAL = "orchestrator/journal.py"
+_FILES = "orchestrator/files.py"
+_TESTS = "tests/simulation/test_"
+_PUSHES = "tests/simulation/test_pushes.py::test_"
+_SESSIONS = "tests/simulation/test_sessions.py::test_"
+_PUBLICATIONS = "tests/simulation/test_publications.py::test_"
+_RECOVERY = "tests/simulation/test_recovery.py::test_"
+_JOURNALS = "tests/controller/test_journal.py::test_"
+
+
+APART = [
+    # The journal
+    Protection(
+        "what was written is durable before anything is sent",
+        _JOURNAL,
+        '            with self._db:\n                self._db.execute("INSERT',
+        '            if True:\n                self._db.execute("INSERT',
+        _TESTS + "clean_chains.py::test_a_chain_reaches_its_target",
+        invariants=("I8",),
+    ),
+    Protection(
+        "of two controllers only one can write an event",
+        _JOURNAL,
+        "INSERT INTO events",
+        "INSERT OR REPLACE INTO events",
+        _TESTS
+        + "crashes.py::test_a_controller_that_comes_back_beside_another_one_does_nothing[18]",
+        invariants=("I8",),
+    ),
+    # Recovery
+    Protection(
+        "a recovered head is one whose parents lead back to the first session",
+        _SURVEY,
+        "        return self._has_lineage(found)\n",
+        "        return True\n",
+        _RECOVERY + "a_checkpoint_of_another_lineage_is_not_taken_for_the_head",
+        invariants=("I3",),
+    ),
+    Protection(
+        "a recovered head is one whose session was told what its manifest says",
+        _SURVEY,
+        "if push and expectation(push.parameters) != found.expected:",
+        "if False:",
+        _RECOVERY + "a_manifest_that_says_other_things_than_its_session_was_told_is_not_believed",
+        invariants=("I3",),
+    ),
+    Protection(
+        "a recovered head is a version that is complete",
+        _RECOVER,
+        "if not is_complete(version.manifest, listed, was_accepted=was_accepted):",
+        "if False:",
+        _RECOVERY + "a_newest_version_that_is_unusable_is_superseded",
+        invariants=("I2", "I3", "I4"),
+    ),
+    Protection(
+        "a recovery waits until what was sent before must be visible",
+        _RECOVER,
+        "if not context.is_settled(None):",
+        "if False:",
+        _RECOVERY + "a_push_that_becomes_visible_late_is_waited_for",
+        invariants=("I1",),
+    ),
+    Protection(
+        "a session is adopted only if it continues the recovered head",
+        _RECOVER,
+        "elif push.continues(checkpoint, heads):",
+        "elif True:",
+        _RECOVERY + "a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery",
+        invariants=("I3",),
+    ),
+    Protection(
+        "a session that runs is adopted by a recovery, not pushed again",
+        _RECOVER,
+        "if push is None or push.session <= heads:",
+        "if True:",
+        _RECOVERY + "a_session_that_runs_is_watched_again_at_once",
+        invariants=("I1",),
+    ),
+    Protection(
+        "what a recovery brings is verified, file by file",
+        _RETRIEVE,
+        "    try:\n        verify_file(files, folder, entry)\n",
+        "    try:\n        pass\n",
+        _RECOVERY + "a_damaged_download_is_fetched_anew",
+        (
+            Edit(
+                _RETRIEVE,
+                "        verify_file(files, stored, manifest.entry(name))",
+                "        pass",
+            ),
+        ),
+        invariants=("I4",),
+    ),
+    Protection(
+        "a head that was continued is one, though it lacks what is rebuilt",
+        _RECOVER,
+        "was_accepted = found.was_accepted(version)",
+        "was_accepted = False",
+        _RECOVERY + "a_head_that_was_accepted_without_its_history_is_found_again",
+        invariants=("I11",),
+    ),
+    Protection(
+        "a read that fails does not hide a version from a recovery",
+        _SURVEY,
+        "        if isinstance(content, Unreadable):\n            return content\n        manifest = None if isinstance(content, Gone)",
+        "        manifest = None if isinstance(content, Gone | Unreadable)",
+        _RECOVERY + "a_read_that_fails_is_asked_again[dataset_file]",
+        invariants=("I3",),
+    ),
+    # What no storm can reach, or no invariant speaks of
+    Protection(
+        "nothing is pushed to a kernel that went public",
+        _LAUNCH,
+        "if info.is_private is False:",
+        "if False:",
+        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+    ),
+    Protection(
+        "no session is pushed beside a dataset that went public",
+        _LAUNCH,
+        "if not info.is_private:",
+        "if False:",
+        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+    ),
+    Protection(
+        "nothing is published to a dataset that went public",
+        _PUBLISH,
+        "if not info.is_private:",
+        "if False:",
+        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+    ),
+    Protection(
+        "the output of a session that started without its checkpoint is not looked at",
+        _COLLECT,
+        "if push.doomed:",
+        "if False:",
+        _SESSIONS + "a_session_that_started_without_its_input_is_waited_for_and_rejected",
+    ),
+    Protection(
+        "the same failure twice halts the chain",
+        _CONTEXT,
+        "state.same_failures >= SAME_FAILURES or",
+        "",
+        _SESSIONS + "a_chain_halts_when_its_sessions_keep_failing_alike",
+    ),
+    Protection(
+        "a loss that is not finite halts the chain",
+        _LAUNCH,
+        "if state.head and _diverged(",
+        "if None and _diverged(",
+        _SESSIONS + "a_chain_halts_after_a_loss_that_was_not_finite",
+    ),
+    Protection(
+        "what Kaggle will always refuse halts the chain",
+        _CONTEXT,
+        "if answer.trouble is Trouble.INVALID:",
+        "if False:",
+        _PUSHES + "a_push_that_kaggle_will_always_refuse_halts_the_chain",
+    ),
+    Protection(
+        "agreeing reads are a while apart",
+        _CONTEXT,
+        "if self.seconds_since(self.state.absent_age) >= gap or not self.state.absent:",
+        "if True:",
+        _PUSHES + "a_controller_that_dies_again_and_again_does_not_read_faster",
+    ),
+    Protection(
+        "a chain belongs to one account",
+        "orchestrator/engine.py",
+        "if isinstance(owner, str) and owner != binding.owner:",
+        "if False:",
+        _PUSHES + "another_accounts_credential_is_refused",
+    ),
+    Protection(
+        "a recovery passes over the sessions of another chain",
+        _SURVEY,
+        'if parameters and parameters["chain"] == name:',
+        "if parameters:",
+        _RECOVERY + "a_session_of_another_chain_at_the_same_address_is_not_taken_for_ours",
+        invariants=("I3",),
+    ),
+    Protection(
+        "one controller works on a state folder",
+        "orchestrator/cli/workplace.py",
+        "        lock.acquire(blocking=False)",
+        "        pass",
+        "tests/test_recover.py::test_a_state_folder_that_is_locked_already_is_left_alone",
+    ),
+    Protection(
+        "a journal of a newer kchain is refused",
+        _JOURNAL,
+        "if version > FORMAT:",
+        "if False:",
+        _JOURNALS + "what_a_newer_kchain_wrote_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "a journal with an event that was changed is refused",
+        _JOURNAL,
+        "if checksum != _checksum(self.chain, event):",
+        "if False:",
+        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "a journal that lacks an event is refused",
+        _JOURNAL,
+        "if seq != expected:",
+        "if False:",
+        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "an event that was acknowledged survives a power cut",
+        _JOURNAL,
+        "PRAGMA synchronous = EXTRA",
+        "PRAGMA synchronous = OFF",
+        "tests/crash/test_journal_on_disk.py::"
+        "test_the_connection_waits_for_the_disk_and_keeps_a_rollback_journal",
+    ),
+    Protection(
+        "a file is promoted only when its bytes are on the disk",
+        _FILES,
+        "                self._flush_arrived(source)\n",
+        "",
+        "tests/crash/test_power_cuts.py::"
+        "test_whatever_a_power_cut_leaves_is_whole_and_can_be_gone_on_from",
+    ),
+    Protection(
+        "a file name from outside stays in its folder",
+        _FILES,
+        "not _NAME.fullmatch(name)",
+        "False",
+        "tests/controller/test_files.py::test_a_hostile_name_is_refused_and_nothing_is_written",
+    ),
+    Protection(
+        "no symbolic link is followed where files arrive",
+        _FILES,
+        "if os.path.islink(place):",
+        "if False:",
+        "tests/controller/test_files.py::"
+        "test_a_symlink_planted_where_a_file_arrives_is_not_followed",
+    ),
+    Protection(
+        "a pickle may hold only what tensors need",
+        "orchestrator/containers.py",
+        "            check_pickle(chunk)",
+        "            pass",
+        "tests/controller/test_hostile.py::test_it_is_refused_and_says_why",
+    ),
+    Protection(
+        "a notebook with a secret is never sent (I10)",
+        "orchestrator/kaggle/api.py",
+        "if secret := leaks.find(request.source, self._credential.secrets):",
+        "if secret := None:",
+        "tests/controller/test_api.py::test_a_notebook_with_a_secret_is_never_sent",
+    ),
+    Protection(
+        "a credential that others may read is refused (I10)",
+        "orchestrator/kaggle/credentials.py",
+        "if others := stat.S_IMODE(facts.st_mode) & 0o077:",
+        "if others := 0:",
+        "tests/controller/test_credentials.py::"
+        "test_a_file_that_others_may_use_is_refused_with_the_way_out",
+    ),
+    Protection(
+        "kernel or dataset that are gone for hours halt the chain",
+        _CONTEXT,
+        "if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:",
+        "if True:",
+        _PUBLICATIONS + "a_chain_halts_when_something_of_it_is_gone",
+    ),
+]
