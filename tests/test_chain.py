@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.emulator.faults import Fault
 from orchestrator.emulator.server import LocalKaggle, Settings
+from tests.crash.place import wait_until
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -147,13 +148,9 @@ def start_run(folder, env):
 
 def wait_for_events(journal, count, process):
     """Wait until the journal holds so many events; False if the process ended before."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            return False
-        if journal.exists() and count_events(journal) >= count:
-            return True
-    raise AssertionError(f"no event {count} within a minute")
+    has_ended = lambda: process.poll() is not None  # noqa: E731
+    wait_until(lambda: has_ended() or count_events(journal) >= count, f"event {count}")
+    return not has_ended()
 
 
 def count_events(journal):

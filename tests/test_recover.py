@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from orchestrator.cli.workplace import locked
 from orchestrator.emulator.faults import Fault
 from orchestrator.emulator.server import LocalKaggle, Settings
 from orchestrator.errors import ConfigError, NotNow
+from tests.crash.place import wait_until
 
 ROOT = Path(__file__).parent.parent
 QUICK = """
@@ -68,13 +68,9 @@ def controller(tmp_path, point_at):
         process.communicate()
 
 
-def wait_for(reached, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if reached():
-            return
-        assert process.poll() is None, process.communicate()[0]
-    raise AssertionError("not reached in time")
+def wait_for(reached, process):
+    wait_until(lambda: reached() or process.poll() is not None, "what the run is to reach")
+    assert reached(), process.communicate()[0]
 
 
 def sessions(local_kaggle):

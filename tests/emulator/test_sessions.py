@@ -99,7 +99,8 @@ def test_a_server_killed_outright_loses_nothing(tmp_path, caller, wait_until):
         }
         url = f"{found['url']}/v1/kernels.KernelsApiService/SaveKernel"
         requests.post(url, json=push, headers=headers, timeout=30).raise_for_status()
-        wait_until((state / "sessions" / "200000001.alive").exists)
+        alive = state / "sessions" / "200000001.alive"
+        wait_until(lambda: alive.exists() and alive.read_text())  # what keeps it has started
     finally:
         process.kill()
         process.wait()
