@@ -7,12 +7,12 @@ import pytest
 from docs.facts import where_tests_are
 from tests.faults import page
 from tests.faults.row import CRASH, ONE_FAULT
-from tests.simulation.schedules import Tally, cores, run_many
+from tests.simulation.schedules import YEAR_SECONDS, Tally, cores, run_many
 from tests.simulation.storm import names
 
 PLACES = where_tests_are()
 KINDS = {*names(), CRASH}
-STORMS, OFTEN = 5_000, 100
+STORMS, OFTEN = 20_000, 100
 
 
 def test_every_row_is_shown_by_a_storm_or_a_test_that_exists():
@@ -48,7 +48,7 @@ def test_the_page_is_what_the_catalogue_says_with_the_last_counts():
 
 
 @pytest.mark.prove
-def test_everything_strikes_often_in_many_storms():
+def test_everything_strikes_often_in_many_storms_and_breaks_nothing(proven):
     tally = Tally()
     for part in run_many(0, STORMS, cores()):
         tally.add(part)
@@ -57,3 +57,11 @@ def test_everything_strikes_often_in_many_storms():
     assert min(tally.faults[kind] for kind in names()) >= OFTEN
     assert tally.crashes > OFTEN
     page.enter(tally)
+    proven(
+        f"{STORMS:,} storms, seeds from 0, each to its target",
+        f"0 failed; {sum(tally.faults.values()):,} faults, {tally.crashes:,} crashes,"
+        f" {tally.seconds / YEAR_SECONDS:.1f} simulated years; checkpoints lost: 0 in"
+        f" {tally.heads:,} heads; sessions started twice: 0 in {tally.pushes:,} pushes,"
+        f" {tally.lost_answers:,} answers lost; versions duplicated, unverified published: 0 in"
+        f" {tally.versions:,}",
+    )
