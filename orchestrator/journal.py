@@ -2,8 +2,8 @@
 
 Each append is one transaction, durable before it returns. The primary key (chain, seq) admits
 exactly one of two controllers that append at once; the other gets JournalConflict. A body
-carries boot id, monotonic time and a checksum beside its data. A journal that is damaged, or
-written by a newer kchain, is refused and left as it is.
+carries boot id and monotonic time beside its data, and a checksum of the whole row. A journal
+that is damaged, or of another format, is refused and left as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,17 +28,16 @@ from orchestrator.errors import (
 from orchestrator.fold import apply
 from orchestrator.machine import Event, Kind, State
 
-FORMAT = 1  # PRAGMA user_version
-_SCHEMA = """
-CREATE TABLE events (
+FORMAT = 2  # PRAGMA user_version
+_SCHEMA = """CREATE TABLE events (
     chain TEXT NOT NULL,
     seq INTEGER NOT NULL,
     at REAL NOT NULL,
     kind TEXT NOT NULL,
     body TEXT NOT NULL,
     PRIMARY KEY (chain, seq)
-) WITHOUT ROWID
-"""
+) WITHOUT ROWID"""
+_Row = tuple[Any, ...]  # as in the schema
 
 
 class Journal:
@@ -56,7 +55,7 @@ class Journal:
         """Open or create the journal at `path`.
 
         Raises:
-            JournalError: the file is damaged, newer than this kchain, or not a journal.
+            JournalError: the file is damaged, of another format, another chain's, or not a journal.
         """
         self.path, self.chain = path, chain
         self._clock, self._on_event = clock, on_event
@@ -92,8 +91,7 @@ class Journal:
 
     def _store(self, event: Event, moment: Moment) -> None:
         """Write one event; when this returns it is on the disk, whatever happens next."""
-        body = _render_body(self.chain, event, moment)
-        row = (self.chain, event.seq, event.at, event.kind.value, body)
+        row = _render(self.chain, event, moment)
         try:
             with self._db:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
@@ -138,18 +136,26 @@ class Journal:
         self.state, self._last = state, moment
 
     def _catch_up(self) -> None:
-        query = "SELECT seq, at, kind, body FROM events WHERE chain = ? ORDER BY seq"
         try:
-            rows = self._db.execute(query, (self.chain,)).fetchall()
-        except sqlite3.Error as error:
+            # All of them: a row whose chain is not ours was ours before it was damaged.
+            query = "SELECT chain, seq, at, kind, body FROM events ORDER BY chain, seq"
+            rows = self._db.execute(query).fetchall()
+        except _TROUBLE as error:
             raise _failure(self.path, error) from error
-        for expected, (seq, at, kind, body) in enumerate(rows, start=1):
+        self._replay(rows)
+
+    def _replay(self, rows: Iterable[_Row]) -> None:
+        """Go on from the state with what was written after it."""
+        for expected, row in enumerate(rows, start=self.state.seq + 1):
+            chain, seq, at, kind, _body = row
+            if chain != self.chain:
+                raise _corrupt(self.path, f"event {expected} is of chain {chain!r}")
             if seq != expected:
                 raise _corrupt(self.path, f"event {expected} is missing")
-            data, moment, checksum = _parse_body(self.path, seq, at, body)
-            event = Event(seq, at, _kind(self.path, kind), data, self._age_at(moment))
-            if checksum != _checksum(self.chain, event):
-                raise _corrupt(self.path, f"event {seq} does not match its checksum")
+            content = _read_body(self.path, row)
+            moment = Moment(at, content["boot_id"], content["monotonic"])
+            age = self._age_at(moment)
+            event = Event(seq, at, _kind(self.path, kind), content["data"], age)
             try:
                 state = apply(self.state, event)
             except IllegalTransition as error:
@@ -173,26 +179,30 @@ def _prepare(db: sqlite3.Connection, path: Path, read_only: bool) -> bool:
         # EXTRA: an acknowledged event survives a power cut. A rollback journal, because
         # there is one writer and a WAL would be two more files to lose.
         db.execute("PRAGMA synchronous = EXTRA")
-        # Tables first: another controller makes them and sets the version in one transaction.
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        # Size first: another controller makes the table and the version in one transaction.
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
         version = _user_version(db)
-        if version > FORMAT:
-            raise JournalError(
-                f"{path} was written by a newer kchain (format {version}, this one reads {FORMAT});"
-                f" upgrade kchain; the file was not touched. Or move the folder {path.parent} away:"
-                " `kchain recover` rebuilds it from Kaggle"
-            )
-        if version == 0 and tables:
+        if version == FORMAT:
+            _check(db, path)
+        elif version:
+            raise _other_format(path, version)
+        elif pages:
             raise _corrupt(path, "it is some other SQLite file")
-        if version == 0 and read_only:
+        elif read_only:
             return False  # whoever began to make it died, or had no room
-        if version == 0:
+        else:
             _create(db)
-        elif (result := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise _corrupt(path, result)
-    except sqlite3.Error as error:
+    except _TROUBLE as error:
         raise _failure(path, error) from error
     return True
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Look at all of the file, not only at what a query happens to meet."""
+    if db.execute("SELECT sql FROM sqlite_master").fetchall() != [(_SCHEMA,)]:
+        raise _corrupt(path, "its table is not a journal's")
+    if (result := db.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+        raise _corrupt(path, result)
 
 
 def _create(db: sqlite3.Connection) -> None:
@@ -209,32 +219,32 @@ def _user_version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _render_body(chain: str, event: Event, moment: Moment) -> str:
-    body = {
+def _render(chain: str, event: Event, moment: Moment) -> _Row:
+    content = {
         "data": dict(event.data),
         "boot_id": moment.boot_id,
         "monotonic": moment.steady,
-        "sha256": _checksum(chain, event),
     }
-    return json.dumps(body, sort_keys=True)
+    columns = (chain, event.seq, event.at, event.kind.value)
+    body = {**content, "sha256": _checksum(*columns, content)}
+    return (*columns, json.dumps(body, sort_keys=True))
 
 
-def _parse_body(
-    path: Path, seq: int, at: float, body: str
-) -> tuple[dict[str, Any], Moment, object]:
+def _read_body(path: Path, row: _Row) -> dict[str, Any]:
+    """Return what a body holds if the row is what was written, to the last column."""
+    *columns, body = row
     try:
-        parsed = json.loads(body)
-        moment = Moment(at, str(parsed["boot_id"]), float(parsed["monotonic"]))
-        return dict(parsed["data"]), moment, parsed["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _corrupt(path, f"event {seq} cannot be read") from error
+        content = dict(json.loads(body))
+        is_whole = content.pop("sha256") == _checksum(*columns, content)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _corrupt(path, f"event {row[1]} cannot be read") from error
+    if not is_whole:
+        raise _corrupt(path, f"event {row[1]} does not match its checksum")
+    return content
 
 
-def _checksum(chain: str, event: Event) -> str:
-    text = json.dumps(
-        [chain, event.seq, event.at, event.kind.value, dict(event.data)], sort_keys=True
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+def _checksum(*row: Any) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
 
 def _kind(path: Path, kind: str) -> Kind:
@@ -248,6 +258,16 @@ def _kind(path: Path, kind: str) -> Kind:
         ) from None
 
 
+def _other_format(path: Path, version: int) -> JournalError:
+    newer = version > FORMAT
+    way_out = "upgrade kchain" if newer else "end the chain with that kchain"
+    return JournalError(
+        f"{path} was written by {'a newer' if newer else 'an older'} kchain (format {version},"
+        f" this one reads {FORMAT}); {way_out}; the file was not touched. Or move the folder"
+        f" {path.parent} away: `kchain recover` rebuilds it from Kaggle"
+    )
+
+
 def _corrupt(path: Path, why: str) -> JournalError:
     return JournalError(
         f"the journal {path} is damaged ({why}); it was not touched. Move the folder"
@@ -255,9 +275,10 @@ def _corrupt(path: Path, why: str) -> JournalError:
     )
 
 
-def _failure(path: Path, error: sqlite3.Error) -> KchainError:
+def _failure(path: Path, error: Exception) -> KchainError:
     """Class what SQLite says: try later, mend the permissions, or the file is damaged."""
-    code = error.sqlite_errorcode & 0xFF  # the rest of it is detail
+    # The rest of it is detail. Python's own errors have no code: text that is not UTF-8.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     message = f"the journal {path} cannot be opened or written ({error}); nothing was lost: "
     if code in _PASSING:
         return NotNow(message + "make room or end the other program, and run the command again")
@@ -266,5 +287,6 @@ def _failure(path: Path, error: sqlite3.Error) -> KchainError:
     return _corrupt(path, str(error))
 
 
+_TROUBLE = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite quotes what it cannot read
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _NOT_PERMITTED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}

@@ -1,5 +1,6 @@
 """The journal: durable before it returns, one writer, and damage is refused, not repaired."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -109,10 +110,9 @@ def test_an_illegal_event_is_not_written(open_journal):
     assert open_journal().state == State()
 
 
-def test_chains_in_one_file_do_not_see_each_other(open_journal, binding):
-    open_journal("one").append(Kind.BOUND, **binding)
-
-    assert open_journal("two").state == State()
+def test_a_file_belongs_to_one_chain(open_journal, filled):
+    with pytest.raises(JournalError, match="event 1 is of chain 'demo'"):
+        open_journal("other")
 
 
 def test_an_event_carries_boot_id_and_monotonic_time(path, filled):
@@ -146,7 +146,7 @@ def test_commits_wait_for_the_disk(open_journal, monkeypatch):
 
     (db,) = connections
     assert db.execute("PRAGMA synchronous").fetchone()[0] >= 2  # FULL, or more than that
-    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 # Two controllers
@@ -233,7 +233,7 @@ def put_another_database_there(path):
 
 def put_another_database_of_the_same_format_there(path):
     put_another_database_there(path)
-    change(path, "PRAGMA user_version = 1")
+    change(path, "PRAGMA user_version = 2")
 
 
 def change_a_body(path):
@@ -264,6 +264,57 @@ def swap_two_kinds(path):
     change(path, "UPDATE events SET kind = 'publish_sent' WHERE kind = 'push_sent'")
 
 
+def change_a_boot(path):
+    change(path, "UPDATE events SET body = json_set(body, '$.boot_id', 'other') WHERE seq = 3")
+
+
+def change_a_steady_time(path):
+    change(path, "UPDATE events SET body = json_set(body, '$.monotonic', 1000001.0) WHERE seq = 3")
+
+
+def add_to_a_body(path):
+    change(path, "UPDATE events SET body = json_set(body, '$.more', 1) WHERE seq = 3")
+
+
+def nest_a_body(path):
+    change(path, "UPDATE events SET body = replace(printf('%.100000c', 'x'), 'x', '[')")
+
+
+def spoil_a_text(path):
+    change(path, "UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE seq = 3")
+
+
+def spoil_a_kind(path):
+    change(path, "UPDATE events SET kind = CAST(x'ff' AS TEXT) WHERE seq = 3")
+
+
+def turn_a_kind_into_bytes(path):
+    change(path, "UPDATE events SET kind = CAST(kind AS BLOB) WHERE seq = 3")
+
+
+def change_the_chain_of_the_last_event(path):
+    change(path, "UPDATE events SET chain = 'demn' WHERE seq = 12")
+
+
+def spoil_the_chain_of_the_last_event(path):
+    change(path, "UPDATE events SET chain = CAST(x'ff' AS TEXT) WHERE seq = 12")
+
+
+def give_it_no_format(path):
+    change(path, "PRAGMA user_version = 0")
+
+
+def lose_the_table_and_the_format(path):
+    change(path, "DROP TABLE events")
+    give_it_no_format(path)
+
+
+def put_another_table_there(path):
+    change(path, "ALTER TABLE events RENAME TO old")
+    change(path, "CREATE TABLE events AS SELECT * FROM old")
+    change(path, "DROP TABLE old")
+
+
 def lose_the_first_event(path):
     change(path, "DELETE FROM events WHERE seq = 1")
 
@@ -286,6 +337,18 @@ DAMAGES = [
     turn_back_a_time,
     spoil_a_time,
     swap_two_kinds,
+    change_a_boot,
+    change_a_steady_time,
+    add_to_a_body,
+    nest_a_body,
+    spoil_a_text,
+    spoil_a_kind,
+    turn_a_kind_into_bytes,
+    change_the_chain_of_the_last_event,
+    spoil_the_chain_of_the_last_event,
+    give_it_no_format,
+    lose_the_table_and_the_format,
+    put_another_table_there,
     lose_the_first_event,
     lose_an_event,
 ]
@@ -307,23 +370,47 @@ def test_a_damaged_journal_is_refused_by_name_and_left_alone(
     assert filled.read_bytes() == before
 
 
+def teleport(path):
+    """Write the last event as a kchain does that knows one more kind."""
+    db = sqlite3.connect(path)
+    *columns, body = db.execute("SELECT * FROM events WHERE seq = 12").fetchone()
+    db.close()
+    content = json.loads(body)
+    del content["sha256"]
+    columns[3] = "teleported"
+    text = json.dumps([*columns, content], sort_keys=True)
+    content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    change(
+        path, "UPDATE events SET kind = ?, body = ? WHERE seq = 12", columns[3], json.dumps(content)
+    )
+
+
+def set_a_newer_format(path):
+    change(path, "PRAGMA user_version = 3")
+
+
+def set_an_older_format(path):
+    change(path, "PRAGMA user_version = 1")
+
+
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("edit", "said"),
     [
-        ("PRAGMA user_version = 2", "newer kchain"),
-        ("UPDATE events SET kind = 'teleported' WHERE seq = 12", "'teleported'"),
+        (set_a_newer_format, ("newer kchain", "upgrade kchain")),
+        (set_an_older_format, ("older kchain", "end the chain with that kchain")),
+        (teleport, ("'teleported'", "upgrade kchain")),
     ],
 )
-def test_what_a_newer_kchain_wrote_is_refused_by_name_and_left_alone(
-    open_journal, filled, statement, said
+def test_what_another_kchain_wrote_is_refused_by_name_and_left_alone(
+    open_journal, filled, edit, said
 ):
-    change(filled, statement)
+    edit(filled)
     before = filled.read_bytes()
 
     with pytest.raises(JournalError) as caught:
         open_journal()
 
-    for part in (str(filled), said, "upgrade kchain", "not touched"):
+    for part in (str(filled), *said, "not touched", "kchain recover"):
         assert part in str(caught.value)
     assert filled.read_bytes() == before
 

@@ -87,7 +87,7 @@ def test_the_connection_waits_for_the_disk_and_keeps_a_rollback_journal(path, mo
         "synchronous": 3,  # EXTRA
         "journal_mode": "delete",
         "locking_mode": "normal",
-        "user_version": 1,
+        "user_version": 2,
     }
 
 
