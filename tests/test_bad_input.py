@@ -217,7 +217,7 @@ def test_a_checkpoint_that_does_not_match_its_manifest_is_never_published(
     assert "kchain-flipped-checkpoints" not in str(local_kaggle.state()["datasets"])
 
 
-@pytest.mark.parametrize("damage", ["garbage", "changed", "newer"])
+@pytest.mark.parametrize("damage", ["garbage", "changed", "unreadable", "renamed", "newer"])
 def test_a_corrupt_journal_is_refused_and_left_alone(kchain, project_folder, point_at, damage):
     folder = project_folder(name=f"corrupt-{damage}", extra=QUICK)
     assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
@@ -246,6 +246,10 @@ def spoil(journal, damage):
         if damage == "changed":
             db.execute("UPDATE events SET body = replace(body, 'demo', 'dema'), at = at + 1")
             db.execute("""UPDATE events SET body = '{"data": {}, "sha256": ""}' WHERE seq = 3""")
+        elif damage == "unreadable":
+            db.execute("UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE seq = 3")
+        elif damage == "renamed":
+            db.execute("UPDATE events SET chain = 'x' WHERE kind = 'finished'")
         else:
             db.execute("PRAGMA user_version = 99")
 

@@ -11,7 +11,7 @@ from orchestrator.journal import Journal
 from orchestrator.machine import Phase
 from tests.simulation.chain import CHAIN, Plan, Simulation
 
-SECTOR = 512
+SECTOR, PAGE = 512, 4096
 DRAWN = 600
 
 
@@ -85,9 +85,9 @@ def test_a_journal_with_any_bits_changed_is_refused_or_reads_the_same(finished, 
 
 
 def test_a_journal_with_any_bit_of_a_header_changed_is_refused_or_reads_the_same(finished, judge):
-    """The file's header, and that of the first page of events."""
-    verdicts = Counter()
-    for at in (*range(112), *range(4096, 4160)):
+    """The file's header and each page's, which tells how many rows there are."""
+    pages, verdicts = range(PAGE, len(finished), PAGE), Counter()
+    for at in (*range(112), *(page + offset for page in pages for offset in range(12))):
         for bit in range(8):
             content = bytearray(finished)
             content[at] ^= 1 << bit

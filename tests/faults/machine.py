@@ -139,7 +139,7 @@ MACHINE = (
         "the journal was written by a newer kchain",
         "refused by name and left alone",
         (),
-        ("test_what_a_newer_kchain_wrote_is_refused_by_name_and_left_alone",),
+        ("test_what_another_kchain_wrote_is_refused_by_name_and_left_alone",),
     ),
     Row(
         "no memory, no process, no file handle",

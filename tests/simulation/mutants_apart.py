@@ -18,6 +18,7 @@ _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _PUBLICATIONS = "tests/simulation/test_publications.py::test_"
 _RECOVERY = "tests/simulation/test_recovery.py::test_"
 _JOURNALS = "tests/controller/test_journal.py::test_"
+_DAMAGE = "tests/crash/test_journal_damage.py::test_a_journal_with_"
 
 
 APART = [
@@ -201,15 +202,15 @@ APART = [
     Protection(
         "a journal of a newer kchain is refused",
         _JOURNAL,
-        "if version > FORMAT:",
-        "if False:",
-        _JOURNALS + "what_a_newer_kchain_wrote_is_refused_by_name_and_left_alone",
+        "if version == FORMAT:",
+        "if version >= FORMAT:",
+        _JOURNALS + "what_another_kchain_wrote_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "a journal with an event that was changed is refused",
         _JOURNAL,
-        "if checksum != _checksum(self.chain, event):",
-        "if False:",
+        "    if not is_whole:",
+        "    if False:",
         _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
@@ -217,6 +218,49 @@ APART = [
         _JOURNAL,
         "if seq != expected:",
         "if False:",
+        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "a journal with an event of another chain is refused",
+        _JOURNAL,
+        'FROM events ORDER BY chain, seq"\n            rows = self._db.execute(query).fetchall()',
+        'FROM events WHERE chain = ? ORDER BY chain, seq"\n'
+        "            rows = self._db.execute(query, (self.chain,)).fetchall()",
+        _DAMAGE + "any_bit_of_its_last_row_changed_is_refused_or_reads_the_same",
+    ),
+    Protection(
+        "the steady clock of an event is under its checksum",
+        _JOURNAL,
+        "hashlib.sha256(json.dumps(row, sort_keys=True)",
+        'hashlib.sha256(json.dumps((*row[:4], row[4]["data"]), sort_keys=True)',
+        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "all of a journal's file is looked at, not only what is read",
+        _JOURNAL,
+        """if (result := db.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":""",
+        """if (result := "no") != "no":""",
+        _DAMAGE + "any_bit_of_a_header_changed_is_refused_or_reads_the_same",
+    ),
+    Protection(
+        "what SQLite cannot even quote is damage like any other",
+        _JOURNAL,
+        "_TROUBLE = (sqlite3.Error, UnicodeDecodeError)",
+        "_TROUBLE = (sqlite3.Error,)",
+        "tests/crash/test_journal_damage.py::test_a_journal_whose_schema_was_changed_is_refused",
+    ),
+    Protection(
+        "text that is not UTF-8 is damage like any other",
+        _JOURNAL,
+        'getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)',
+        "error.sqlite_errorcode",
+        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+    ),
+    Protection(
+        "a file of another kind that says nothing of its format is not made a journal",
+        _JOURNAL,
+        "        elif pages:\n",
+        "        elif False:\n",
         _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(

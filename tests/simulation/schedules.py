@@ -1,13 +1,14 @@
 """Run schedules by the thousand: `python -m tests.simulation --seeds 20000 --first 0`."""
 
 import contextlib
+import json
 import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.machine import Event, Phase
@@ -96,7 +97,16 @@ def events_of(seed: int) -> list[Event]:
     with draw(seed) as run:
         with contextlib.suppress(AssertionError):
             run_one(run)
-        return list(run.events)
+        return told(run)
+
+
+def told(run: Simulation) -> list[Event]:
+    """A run's events without the name of its folder, which no two runs share."""
+    where = str(run.folder)
+    return [
+        replace(event, data=json.loads(json.dumps(event.data).replace(where, "FOLDER")))
+        for event in run.events
+    ]
 
 
 def run_many(first: int, count: int, processes: int, batch: int = BATCH) -> Iterator[Tally]:
@@ -127,15 +137,15 @@ def figures(tally: Tally, wall_seconds: float, processes: int) -> dict[str, Any]
 def summary(tally: Tally, wall_seconds: float, processes: int) -> str:
     """Return all of it in one line; zeros are told with the opportunities that there were."""
     count = tally.schedules
-    told = figures(tally, wall_seconds, processes)
+    found = figures(tally, wall_seconds, processes)
     return (
         f"{count:,} schedules, {len(tally.failures)} failed;"
         f" {sum(tally.faults.values()):,} faults ({sum(tally.faults.values()) / count:.1f} each),"
         f" {tally.crashes:,} crashes ({tally.crashes / count:.1f} each),"
         f" {tally.seconds / YEAR_SECONDS:,.1f} simulated years;"
         f" invariants checked {tally.opportunities:,} times;"
-        f" {told['per_second']:.1f} schedules/s by {processes} processes,"
-        f" {told['per_core_second']:.1f} per second of a core; commit {told['commit']}"
+        f" {found['per_second']:.1f} schedules/s by {processes} processes,"
+        f" {found['per_core_second']:.1f} per second of a core; commit {found['commit']}"
     )
 
 

@@ -140,12 +140,12 @@ class Storm:
 
 
 def draw(seed: int, make: Callable[[int], Storm] = Storm, **options: Any) -> Simulation:
-    """A schedule that is the same for the same seed."""
+    """A schedule that is the same for the same seed, its journal in memory or on disk."""
     storm = make(seed)
     rng = storm.rng
     platform = replace(PLATFORM, seed=seed, **_late(rng))
-    options = {"sessions": rng.choice([5, 5, 5, 5, 6]), **options}
-    run = Simulation(storm, seed=seed, in_memory=True, platform=platform, **options)
+    options = {"sessions": rng.choice([5, 5, 5, 5, 6]), "in_memory": True, **options}
+    run = Simulation(storm, seed=seed, platform=platform, **options)
     run.host.script_of, run.host.twist = storm.script_of, storm.twist
     return run
 

@@ -7,12 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.fold import fold
+from orchestrator.journal import Journal
+from orchestrator.machine import Kind
+from tests.simulation.clock import VirtualClock
+from tests.simulation.journal import MemoryJournal
 from tests.simulation.naive import violations
-from tests.simulation.schedules import BATCH, Tally, events_of, run_seeds, summary
-from tests.simulation.storm import names
+from tests.simulation.schedules import (
+    BATCH,
+    Tally,
+    events_of,
+    run_one,
+    run_seeds,
+    summary,
+    told,
+)
+from tests.simulation.storm import draw, names
 
 ROOT = Path(__file__).parents[2]
 SCHEDULES = 2_000
+ON_DISK = 100  # whose journals are files
 FAULTS_EACH, CRASHES_EACH = 20, 10  # on average, at least
 
 
@@ -37,9 +51,35 @@ def test_two_runs_of_a_seed_tell_the_same_story():
         assert events_of(seed) == events_of(seed)
 
 
+@pytest.mark.parametrize("first", range(0, ON_DISK, BATCH))
+def test_a_storm_with_its_journal_on_disk_ends_as_it_does_in_memory(first):
+    for seed in range(first, first + BATCH):
+        with draw(seed, in_memory=False) as run:
+            tally = run_one(run)
+            assert fold(run.events) == run.state
+            assert run.restarts >= tally.crashes  # each of them read the file
+            assert told(run) == events_of(seed)
+
+
+def test_a_restart_in_memory_finds_what_a_file_would_keep(tmp_path):
+    clock, binding = VirtualClock(), dict.fromkeys(("endpoint", "owner", "kernel", "dataset"), "x")
+    first = MemoryJournal("sim", clock, lambda *_: None)
+    with Journal(tmp_path / "journal.db", "sim", clock) as on_disk:
+        for journal in (first, on_disk):
+            journal.append(Kind.BOUND, **binding)
+            journal.append(Kind.HALTED, code="stop", message="m", versions=(1, 2))
+    second = MemoryJournal("sim", clock, lambda *_: None, first)
+    third = MemoryJournal("sim", clock, lambda *_: None, second)
+
+    with Journal(tmp_path / "journal.db", "sim", clock) as again:
+        assert first.state != again.state  # a tuple comes back as a list
+        assert [second.state, third.state] == [again.state] * 2
+        assert second.events == third.events == again.events
+
+
 def test_a_seed_tells_the_same_story_in_any_process():
     code = "from tests.simulation.schedules import events_of; print(list(map(events_of, range(8))))"
-    told = {
+    stories = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONHASHSEED": str(seed), "PATH": os.environ["PATH"]},
@@ -50,8 +90,8 @@ def test_a_seed_tells_the_same_story_in_any_process():
         for seed in (1, 2)
     }
 
-    assert len(told) == 1
-    assert b"checkpoint_verified" in told.pop().lower()
+    assert len(stories) == 1
+    assert b"checkpoint_verified" in stories.pop().lower()
 
 
 def test_storms_draw_from_every_kind_and_often_enough():
@@ -64,10 +104,10 @@ def test_storms_draw_from_every_kind_and_often_enough():
 
 
 def test_a_summary_tells_zeros_with_their_opportunities():
-    told = summary(run_seeds(range(3)), wall_seconds=1.0, processes=1)
+    line = summary(run_seeds(range(3)), wall_seconds=1.0, processes=1)
 
-    assert told.startswith("3 schedules, 0 failed; ")
-    assert "invariants checked" in told
+    assert line.startswith("3 schedules, 0 failed; ")
+    assert "invariants checked" in line
 
 
 def test_the_loop_that_people_write_first_breaks_in_most_storms():
