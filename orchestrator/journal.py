@@ -149,7 +149,7 @@ class Journal:
         for expected, row in enumerate(rows, start=self.state.seq + 1):
             chain, seq, at, kind, _body = row
             if chain != self.chain:
-                raise _corrupt(self.path, f"event {expected} is of chain {chain!r}")
+                raise _corrupt(self.path, f"it holds an event of chain {chain!r}")
             if seq != expected:
                 raise _corrupt(self.path, f"event {expected} is missing")
             content = _read_body(self.path, row)

@@ -111,7 +111,7 @@ def test_an_illegal_event_is_not_written(open_journal):
 
 
 def test_a_file_belongs_to_one_chain(open_journal, filled):
-    with pytest.raises(JournalError, match="event 1 is of chain 'demo'"):
+    with pytest.raises(JournalError, match="it holds an event of chain 'demo'"):
         open_journal("other")
 
 
