@@ -150,6 +150,14 @@ def check_identity(name: str, body: Mapping[str, Any], expected: Expectation) ->
         raise CheckpointError(f"the {name} names another parent")
 
 
+def is_as_listed(files: Files, folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Tell whether a file that was verified once still has the size and bytes of then."""
+    name = entry["name"]
+    if files.size_bytes(folder, name) != entry["bytes"]:
+        return False
+    return bool(files.sha256(folder, name) == entry["sha256"])
+
+
 def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed."""
     name = entry["name"]

@@ -22,12 +22,23 @@ class Moment:
     boot_id: str
     steady: float
 
+    def is_same_boot(self, earlier: Moment) -> bool:
+        """Tell whether one steady clock has counted from the earlier moment to this one.
+
+        Where a boot has no name it may also be a later boot that has been up for longer: then
+        more time has passed than the difference.
+        """
+        return self.boot_id == earlier.boot_id and (
+            bool(self.boot_id) or self.steady >= earlier.steady
+        )
+
     def seconds_since(self, earlier: Moment) -> float:
         """Return how much time has passed, never less than none.
 
-        Across a restart of the machine, or on another machine, only the wall clocks can tell.
+        Across a restart of the machine, or on another machine, only the wall clocks can tell, and
+        they may be wrong.
         """
-        if self.boot_id and self.boot_id == earlier.boot_id:
+        if self.is_same_boot(earlier):
             return max(0.0, self.steady - earlier.steady)
         return max(0.0, self.at - earlier.at)
 

@@ -93,6 +93,8 @@ def recover(  # noqa: PLR0913 - the engine's seam, as above
 def _go_on(context: Context, is_due: Callable[[], bool]) -> float | None:
     """Take one step after the other; return when to look again, None when none is due."""
     journal, clock = context.journal, context.clock
+    if journal.events and journal.is_restarted and is_due():
+        journal.append(Kind.RESTARTED)  # from here on, passed time is certain again
     while is_due():
         state = journal.state
         # A wait holds for an hour, then its reason is looked at again: it may be mended.

@@ -152,10 +152,18 @@ class Files:
         """Remove one file of a download attempt, so that it is fetched anew."""
         self._disk.unlink(_named(folder, name))
 
-    def promote(self, folder: Path, manifest_sha256: str, names: Iterable[str]) -> Path:
-        """Move verified files of an attempt into the store, together or not at all."""
+    def promote(
+        self, folder: Path, manifest_sha256: str, names: Iterable[str], *, anew: bool = False
+    ) -> Path:
+        """Move verified files of an attempt into the store, together or not at all.
+
+        `anew` replaces a folder that is there and damaged, one file after the other.
+        """
         final, disk = self.stored(manifest_sha256), self._disk
-        if not final.is_dir():
+        if anew and final.is_dir():
+            for name in names:
+                self._replace_copy(_inside(folder, name), _inside(final, name))
+        elif not final.is_dir():
             ready = folder / ".verified"  # no file that arrives can have this name
             disk.remove_folder(ready)  # a promotion that died half way
             disk.make_folder(ready, 0o700)

@@ -17,7 +17,15 @@ def apply(state: State, event: Event) -> State:
     changed = update(state, event) if update else state
     wait = {} if event.kind in _KEEPS_WAIT else _NO_WAIT
     last_at = max(state.last_at, event.at)
-    return replace(changed, **wait, phase=phase, seq=event.seq, last_at=last_at, age=event.age)
+    return replace(
+        changed,
+        **wait,
+        phase=phase,
+        seq=event.seq,
+        last_at=last_at,
+        age=event.age,
+        boot_age=event.boot_age,
+    )
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -68,6 +76,7 @@ def _wait(state: State, event: Event) -> State:
         state,
         wait_until_at=body["until"],
         wait_until_age=event.age + body["until"] - event.at,
+        wait_since_age=state.wait_since_age if state.wait_reason else event.age,
         wait_reason=body["reason"],
         wait_message=body["message"],
     )
@@ -88,13 +97,19 @@ def _push_sent(state: State, event: Event) -> State:
 
 def _push_done(state: State, event: Event) -> State:
     version = event.data["version"]
-    return replace(state, push=replace(_push(state), version=version), kernel_version=version)
+    push = replace(_push(state), version=version)
+    return replace(state, push=push, kernel_version=version, unknown_pushes=0)
 
 
 def _push_landed_bad(state: State, event: Event) -> State:
     version = event.data["version"]
     push = replace(_push(state), version=version, doomed=event.data["message"])
-    return replace(state, push=push, kernel_version=version)
+    return replace(state, push=push, kernel_version=version, unknown_pushes=0)
+
+
+def _push_overtaken(state: State, event: Event) -> State:
+    push = _push(state)
+    return replace(state, push=replace(push, base_version=event.data["base_version"]))
 
 
 def _push_refused(state: State, event: Event) -> State:
@@ -102,8 +117,12 @@ def _push_refused(state: State, event: Event) -> State:
     return _wait(replace(state, push=None), replace(event, data=waiting))
 
 
-def _push_given_up(state: State, event: Event) -> State:
+def _push_withdrawn(state: State, event: Event) -> State:
     return replace(state, push=None, absent=0)
+
+
+def _push_given_up(state: State, event: Event) -> State:
+    return replace(state, push=None, absent=0, unknown_pushes=state.unknown_pushes + 1)
 
 
 def _absent(state: State, event: Event) -> State:
@@ -137,7 +156,12 @@ def _outputs_listed(state: State, event: Event) -> State:
 
 
 def _checkpoint_verified(state: State, event: Event) -> State:
-    return replace(state, pending=Checkpoint.from_body(event.data["checkpoint"]))
+    pending = Checkpoint.from_body(event.data["checkpoint"])
+    return replace(state, pending=pending, is_damaged=False)
+
+
+def _checkpoint_damaged(state: State, event: Event) -> State:
+    return replace(state, pending=None, publication=None, is_damaged=True)
 
 
 def _fruitless(state: State, event: Event) -> State:
@@ -146,6 +170,7 @@ def _fruitless(state: State, event: Event) -> State:
     return replace(
         state,
         push=None,
+        is_damaged=False,
         attempt=state.attempt + 1,
         fruitless=state.fruitless + 1,
         last_failure=failure,
@@ -243,8 +268,13 @@ def _halted(state: State, event: Event) -> State:
 
 def _retried(state: State, event: Event) -> State:
     """A person has looked: versions that the halt named are accepted, failures forgotten."""
+    push, facts = state.push, state.halt_facts
+    accepted = facts.get("base_version", facts.get("kernel_version"))
     return replace(
         state,
+        push=replace(push, base_version=accepted) if push and accepted is not None else push,
+        is_damaged=state.is_damaged and state.halt_code != "damaged_checkpoint",
+        unknown_pushes=0,
         halt_code=None,
         halt_message="",
         kernel_version=state.halt_facts.get("kernel_version", state.kernel_version),
@@ -266,9 +296,9 @@ def _publication(state: State) -> Publication:
     return state.publication
 
 
-_KEEPS_WAIT = frozenset({Kind.WAITING, Kind.PUSH_REFUSED, Kind.PUBLISH_REFUSED})
+_KEEPS_WAIT = frozenset({Kind.WAITING, Kind.RESTARTED, Kind.PUSH_REFUSED, Kind.PUBLISH_REFUSED})
 _NO_WAIT: dict[str, Any] = dict(
-    wait_until_at=0.0, wait_until_age=0.0, wait_reason=None, wait_message=""
+    wait_until_at=0.0, wait_until_age=0.0, wait_since_age=0.0, wait_reason=None, wait_message=""
 )
 _UPDATES: dict[Kind, Callable[[State, Event], State]] = {
     Kind.BOUND: _bound,
@@ -277,18 +307,20 @@ _UPDATES: dict[Kind, Callable[[State, Event], State]] = {
     Kind.RECOVERED_LIVE: _recovered_live,
     Kind.WAITING: _wait,
     Kind.PUSH_INTENT: _push_intent,
-    Kind.PUSH_WITHDRAWN: _push_given_up,
+    Kind.PUSH_WITHDRAWN: _push_withdrawn,
     Kind.PUSH_SENT: _push_sent,
     Kind.PUSH_DONE: _push_done,
     Kind.PUSH_REFUSED: _push_refused,
     Kind.PUSH_LANDED_BAD: _push_landed_bad,
     Kind.PUSH_ABSENT: _absent,
     Kind.PUSH_GIVEN_UP: _push_given_up,
+    Kind.PUSH_OVERTAKEN: _push_overtaken,
     Kind.SESSION_SEEN: _session_seen,
     Kind.SESSION_OVERRUN: _session_overrun,
     Kind.SESSION_ENDED: _session_ended,
     Kind.OUTPUTS_LISTED: _outputs_listed,
     Kind.CHECKPOINT_VERIFIED: _checkpoint_verified,
+    Kind.CHECKPOINT_DAMAGED: _checkpoint_damaged,
     Kind.FRUITLESS: _fruitless,
     Kind.PUBLISH_FOUND: _publish_found,
     Kind.PUBLISH_INTENT: _publish_intent,

@@ -81,7 +81,7 @@ class Journal:
             NotNow, ConfigError: the disk is full or read-only; nothing was written.
         """
         now = self._clock.moment()
-        event = Event(self.state.seq + 1, now.at, kind, data, self._age_at(now))
+        event = self._event(self.state.seq + 1, kind, data, now)
         state = apply(self.state, event)
         self._store(event, now)
         self._remember(event, state, now)
@@ -108,6 +108,11 @@ class Journal:
         return self._age_at(self._clock.moment())
 
     @property
+    def is_restarted(self) -> bool:
+        """Tell whether the machine has been started anew since the newest event."""
+        return self._is_restarted_at(self._clock.moment())
+
+    @property
     def events(self) -> tuple[Event, ...]:
         """All events so far, oldest first."""
         return tuple(self._history)
@@ -130,6 +135,14 @@ class Journal:
         if self._last is None:
             return 0.0
         return self.state.age + now.seconds_since(self._last)
+
+    def _is_restarted_at(self, now: Moment) -> bool:
+        return self._last is not None and not now.is_same_boot(self._last)
+
+    def _event(self, seq: int, kind: Kind, data: dict[str, Any], now: Moment) -> Event:
+        age = self._age_at(now)
+        boot_age = age if self._is_restarted_at(now) else self.state.boot_age
+        return Event(seq, now.at, kind, data, age, boot_age)
 
     def _remember(self, event: Event, state: State, moment: Moment) -> None:
         self._history.append(event)
@@ -154,8 +167,7 @@ class Journal:
                 raise _corrupt(self.path, f"event {expected} is missing")
             content = _read_body(self.path, row)
             moment = Moment(at, content["boot_id"], content["monotonic"])
-            age = self._age_at(moment)
-            event = Event(seq, at, _kind(self.path, kind), content["data"], age)
+            event = self._event(seq, _kind(self.path, kind), content["data"], moment)
             try:
                 state = apply(self.state, event)
             except IllegalTransition as error:

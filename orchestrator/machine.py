@@ -59,6 +59,7 @@ class Kind(enum.StrEnum):
     RECOVERED = "recovered"
     RECOVERED_LIVE = "recovered_live"
     WAITING = "waiting"
+    RESTARTED = "restarted"
     PUSH_INTENT = "push_intent"
     PUSH_WITHDRAWN = "push_withdrawn"
     PUSH_SENT = "push_sent"
@@ -68,12 +69,15 @@ class Kind(enum.StrEnum):
     PUSH_UNCLEAR = "push_unclear"
     PUSH_ABSENT = "push_absent"
     PUSH_GIVEN_UP = "push_given_up"
+    PUSH_OVERTAKEN = "push_overtaken"
     SESSION_SEEN = "session_seen"
+    SESSION_READABLE = "session_readable"
     SESSION_OVERRUN = "session_overrun"
     SESSION_ENDED = "session_ended"
     OUTPUTS_LISTED = "outputs_listed"
     CHECKPOINT_VERIFIED = "checkpoint_verified"
     FRUITLESS = "fruitless"
+    CHECKPOINT_DAMAGED = "checkpoint_damaged"
     PUBLISH_FOUND = "publish_found"
     PUBLISH_INTENT = "publish_intent"
     PUBLISH_SENT = "publish_sent"
@@ -96,7 +100,7 @@ _ANYWHERE = {_K.HALTED: _P.HALTED}
 
 
 def _row(stays: Phase, *self_loops: Kind, **moves: Phase) -> dict[Kind, Phase]:
-    loops = dict.fromkeys((_K.WAITING, *self_loops), stays)
+    loops = dict.fromkeys((_K.WAITING, _K.RESTARTED, *self_loops), stays)
     return {**loops, **{Kind(name): phase for name, phase in moves.items()}, **_ANYWHERE}
 
 
@@ -114,13 +118,16 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
             push_landed_bad=_P.LIVE,
             push_refused=_P.IDLE,
             push_given_up=_P.IDLE,
+            fruitless=_P.IDLE,
         )
     },
     _P.LIVE: {
         **_row(
             _P.LIVE,
             _K.SESSION_SEEN,
+            _K.SESSION_READABLE,
             _K.SESSION_OVERRUN,
+            _K.PUSH_OVERTAKEN,
             session_ended=_P.ENDED,
             fruitless=_P.IDLE,
         )
@@ -134,7 +141,9 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
         )
     },
     _P.VERIFIED: {**_row(_P.VERIFIED, publish_intent=_P.PUBLISHING, publish_found=_P.PUBLISHED)},
-    _P.PUBLISHING: {**_row(_P.PUBLISHING, publish_sent=_P.PUBLISH_UNKNOWN)},
+    _P.PUBLISHING: {
+        **_row(_P.PUBLISHING, publish_sent=_P.PUBLISH_UNKNOWN, checkpoint_damaged=_P.ENDED)
+    },
     _P.PUBLISH_UNKNOWN: {
         **_row(
             _P.PUBLISH_UNKNOWN,
@@ -161,7 +170,9 @@ class Event:
     """One line of the journal.
 
     `at` is what the wall clock said, in Unix seconds; `age` counts the seconds since the first
-    event by a clock that nobody sets; `data` is what the kind calls for.
+    event by a clock that nobody sets, but for the time between two starts of the machine;
+    `boot_age` is the age from which on that clock has not stopped; `data` is what the kind
+    calls for.
     """
 
     seq: int
@@ -169,6 +180,7 @@ class Event:
     kind: Kind
     data: Mapping[str, Any]
     age: float = 0.0
+    boot_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +233,7 @@ class State:
     seq: int = 0
     last_at: float = 0.0
     age: float = 0.0
+    boot_age: float = 0.0
     binding: Binding | None = None
     head: Head | None = None
     heads: int = 0
@@ -230,7 +243,9 @@ class State:
     same_failures: int = 0
     kernel_version: int = 0  # the newest version that is ours, or that a person accepted
     dataset_version: int = 0  # likewise
+    unknown_pushes: int = 0  # in a row that were sent and never became visible
     push: Push | None = None
+    is_damaged: bool = False  # what was verified is not what is on the disk any more
     pending: Checkpoint | None = None
     publication: Publication | None = None
     failed_publications: int = 0  # in a row, of the same checkpoint
@@ -239,6 +254,7 @@ class State:
     wait_until_at: float = 0.0
     wait_until_age: float = 0.0
     wait_reason: str | None = None
+    wait_since_age: float = 0.0  # when the first of these waits in a row began
     wait_message: str = ""
     finish_reason: str | None = None
     halt_code: str | None = None

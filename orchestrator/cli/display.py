@@ -139,6 +139,11 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return (
                 f"session {state.session}: ended, Kaggle says {data['status']}{said}; downloading"
             )
+        case Kind.PUSH_OVERTAKEN:
+            late = ", ".join(map(str, data["versions"]))
+            return f"kernel version {late} is a push of ours that came late: it will not count"
+        case Kind.CHECKPOINT_DAMAGED:
+            return f"session {state.session}: {data['message']}"
         case Kind.CHECKPOINT_VERIFIED:
             checkpoint, lost = data["checkpoint"], data.get("lost")
             older = f"; {', '.join(lost)} is not what the manifest lists" if lost else ""

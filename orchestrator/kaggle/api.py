@@ -236,7 +236,7 @@ def _read_push(
         return Unknown("the answer to the push names no version")
     slug = body["ref"].rstrip("/").rpartition("/")[2]
     if slug and slug.lower() != request.kernel:
-        return LandedBad(None, f"Kaggle saved the kernel as {slug!r} instead")
+        return LandedBad(None, f"Kaggle saved the kernel as {slug!r} instead (version {version})")
     if body["invalid_sources"]:
         names = ", ".join(body["invalid_sources"])
         return LandedBad(version, f"the session runs without its input {names}")

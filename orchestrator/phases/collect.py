@@ -22,6 +22,7 @@ from orchestrator.checkpoints import (
 from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Push
+from orchestrator.phases import copies
 from orchestrator.phases.context import Context, Stop, Wake
 
 VERDICT = "session.json"
@@ -62,14 +63,14 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     if isinstance(content, Stop):
         return content.wake
     manifest = parse_manifest(content, expected)
-    kept = context.files.promoted(manifest.sha256)  # by a process that died before it said so
+    kept = copies.promoted(context, manifest)
     if not kept:
         fetched = _fetch_newest(context, push, folder, manifest, listed)
         if isinstance(fetched, Stop):
             return fetched.wake
         said = [VERDICT] if verdict else []
         kept = [*fetched, MANIFEST, *said]
-        context.files.promote(folder, manifest.sha256, kept)
+        context.files.promote(folder, manifest.sha256, kept, anew=True)
     checkpoint = as_checkpoint(manifest, verdict, kept)
     lost = [entry["name"] for entry in manifest.checkpoints if entry["step"] > checkpoint.step]
     context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body(), lost=lost)
@@ -232,6 +233,14 @@ def _expectation(context: Context, push: Push) -> Expectation:
 
 
 def _fruitless(context: Context, reason: str, message: str) -> Wake:
+    if context.state.is_damaged:
+        context.halt(
+            "damaged_checkpoint",
+            f"the copy in {context.files.state_dir / 'store'} is damaged, and the session's output"
+            f" cannot bring it again ({message}). Restore it from a backup, then run with --retry;"
+            " without one, --retry runs the session again",
+        )
+        return None
     context.fruitless(reason, message)
     return None
 

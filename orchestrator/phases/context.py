@@ -112,7 +112,7 @@ class Context:
         limit = self.settings.chain.max_attempts
         return state.same_failures >= SAME_FAILURES or state.fruitless >= limit
 
-    def halt(self, code: str, message: str, **facts: int) -> None:
+    def halt(self, code: str, message: str, **facts: int | str) -> None:
         """Stop the chain until a person has looked."""
         self.journal.append(Kind.HALTED, code=code, message=message, **facts)
 
@@ -120,14 +120,22 @@ class Context:
         """Return how much time has passed since the chain was so old."""
         return self.journal.age - (age or 0.0)
 
+    def certain_since(self, age: float | None) -> float:
+        """Return how much time has passed for certain: what lies before this start of the machine
+        is what a wall clock says, and so is what another machine counted.
+
+        Whatever permits another push or publication goes by this.
+        """
+        return self.journal.age - max(age or 0.0, self.state.boot_age)
+
     def is_settled(self, sent_age: float | None, patience: float = 1.0) -> bool:
         """Tell whether what was sent must be visible by now, if it ever will be."""
-        return self.seconds_since(sent_age) >= patience * self.settings.timing.settle_seconds
+        return self.certain_since(sent_age) >= patience * self.settings.timing.settle_seconds
 
     def absent(self, kind: Kind) -> Wake:
         """Record one more agreeing read that did not find what was sent; wait for the next."""
         gap = self.settings.timing.read_gap_seconds
-        if self.seconds_since(self.state.absent_age) >= gap or not self.state.absent:
+        if self.certain_since(self.state.absent_age) >= gap or not self.state.absent:
             self.journal.append(kind)
         return self.clock.now() + gap
 

@@ -18,9 +18,11 @@ from orchestrator.kaggle.port import (
 )
 from orchestrator.machine import Head, Kind, Push
 from orchestrator.model import SessionStatus
+from orchestrator.phases import stray
 from orchestrator.phases.context import Context, Stop, Wake
 
 AGREEING_READS = 3  # how often "not there" must be read before it is believed
+UNREADABLE_SECONDS = 86_400  # how long a status is asked for after its session must have ended
 
 
 def bind(context: Context) -> Wake:
@@ -97,7 +99,14 @@ def pushing(context: Context) -> Wake:
 
 def push_unknown(context: Context) -> Wake:
     """PUSH_UNKNOWN: find out by reading whether our push landed; never push again blindly."""
-    push, slug = _push(context), context.settings.kernel_slug
+    push = _push(context)
+    if stray.is_misplaced(context, push):
+        return stray.misplaced(context, push)
+    return _look_for(context, push)
+
+
+def _look_for(context: Context, push: Push) -> Wake:
+    slug = context.settings.kernel_slug
     newest = context.kaggle.kernel(slug)
     if isinstance(newest, Unreadable) or (isinstance(newest, Gone) and push.base_version):
         return context.missing(f"kernel {slug}", newest)
@@ -121,20 +130,39 @@ def live(context: Context) -> Wake:
     """LIVE: watch version N's session until Kaggle says that it ended."""
     push, slug = _push(context), context.settings.kernel_slug
     assert push.version is not None
+    if stop := stray.overtaken(context, push):
+        return stop.wake
     info = context.kaggle.session(slug, push.version)
     if isinstance(info, Gone) and _is_overdue(context, push):
         context.fruitless("gone", f"Kaggle no longer knows the session: {info.message}")
         return None
     if isinstance(info, Unreadable | Gone):
-        return context.unreadable(f"the session of {slug} version {push.version}", info)
+        return _unreadable(context, push, info)
     if info.status.is_terminal:
         context.journal.append(
             Kind.SESSION_ENDED, status=info.status.value, message=info.failure_message
         )
         return None
+    if context.state.wait_reason:
+        context.journal.append(Kind.SESSION_READABLE)  # what is counted next begins anew
     if info.status is SessionStatus.RUNNING and push.running_age is None:
         context.journal.append(Kind.SESSION_SEEN, status=info.status.value)
     return _overrun(context) or context.poll()
+
+
+def _unreadable(context: Context, push: Push, answer: Unreadable | Gone) -> Wake:
+    """Wait for a status; after all patience halt, and never push beside what may still run."""
+    what = f"the session of {context.settings.kernel_slug} version {push.version}"
+    state = context.state
+    is_long = context.seconds_since(state.wait_since_age) > UNREADABLE_SECONDS
+    if not (state.wait_reason and is_long and _is_overdue(context, push, UNREADABLE_SECONDS)):
+        return context.unreadable(what, answer)
+    context.halt(
+        "unreadable",
+        f"{what} could not be read for a day after it must have ended ({answer.message}); look at"
+        " it on kaggle.com. When it can be read again, run with --retry",
+    )
+    return None
 
 
 def _overrun(context: Context) -> Wake:
@@ -142,7 +170,7 @@ def _overrun(context: Context) -> Wake:
     push, grace = _push(context), context.settings.timing.grace_seconds
     if push.running_age is None:
         return None
-    late = context.seconds_since(push.running_age) - push.time_budget_seconds
+    late = context.certain_since(push.running_age) - push.time_budget_seconds
     if late > grace and push.doomed is None:
         context.journal.append(Kind.SESSION_OVERRUN, message="it ran past its limit")
     if late > 2 * grace:
@@ -151,11 +179,11 @@ def _overrun(context: Context) -> Wake:
     return None
 
 
-def _is_overdue(context: Context, push: Push) -> bool:
+def _is_overdue(context: Context, push: Push, more_seconds: float = 0.0) -> bool:
     """Tell whether a session that started when it was pushed must have ended long ago."""
     started_age = push.sent_age if push.running_age is None else push.running_age
     limit = push.time_budget_seconds + context.settings.timing.grace_seconds
-    return context.seconds_since(started_age) > limit
+    return context.certain_since(started_age) > limit + more_seconds
 
 
 def _is_finished(context: Context) -> Stop | None:
@@ -193,6 +221,13 @@ def _has_failed(context: Context) -> Stop | None:
             "failing_sessions",
             f"session {state.session} failed {state.fruitless} times, last with"
             f" {state.last_failure}; see `kchain logs`, mend the cause, then run with --retry",
+        )
+    elif state.unknown_pushes >= context.settings.chain.max_attempts:
+        context.halt(
+            "unknown_pushes",
+            f"{state.unknown_pushes} pushes in a row were sent and never became visible; look on"
+            f" kaggle.com at kernel {context.settings.kernel_slug} and at what runs there, then"
+            " run with --retry",
         )
     else:
         return None
@@ -310,7 +345,7 @@ def _dataset_sources(context: Context) -> tuple[str, ...]:
 def _landed_bad(context: Context, answer: LandedBad) -> None:
     """A session runs that must not count; without a version it cannot even be watched."""
     if answer.version is None:
-        context.halt("misplaced_push", f"{answer.message}; choose another name for the kernel")
+        stray.halt_misplaced(context, _push(context), answer)
     else:
         context.journal.append(Kind.PUSH_LANDED_BAD, version=answer.version, message=answer.message)
 

@@ -18,6 +18,7 @@ from orchestrator.kaggle.port import (
 )
 from orchestrator.machine import Kind, Publication
 from orchestrator.model import Checkpoint
+from orchestrator.phases import copies
 from orchestrator.phases.context import Context, Stop, Wake
 from orchestrator.phases.launch import AGREEING_READS
 
@@ -86,7 +87,7 @@ def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
             context.journal.append(Kind.PUBLISH_FOUND, version=version)
             return Stop(None)
     push = context.state.push
-    is_recent = context.seconds_since(push.ended_age if push else None) < PROCESSING_SECONDS
+    is_recent = context.certain_since(push.ended_age if push else None) < PROCESSING_SECONDS
     if not known and is_recent and not (info.is_ready or info.has_failed):
         return _processing(context, info)  # a dataset's first version has no notes to know it by
     return None
@@ -96,6 +97,13 @@ def publishing(context: Context) -> Wake:
     """PUBLISHING: nothing has left yet. Stage anew, say that it will leave, then send it, once."""
     publication, pending = _publication(context), _pending(context)
     names = _files(pending)
+    if not copies.is_whole(context, pending.manifest_sha256, names):
+        context.journal.append(
+            Kind.CHECKPOINT_DAMAGED,
+            message=f"the copy of {pending.file} is not what was verified; it is fetched anew",
+        )
+        retry_seconds = context.settings.timing.retry_seconds
+        return context.wait("damaged", "a damaged copy is replaced", retry_seconds)
     folder = context.files.stage(publication.token, pending.manifest_sha256, names)
     request = PublishRequest(
         dataset=context.settings.dataset_slug,
@@ -148,7 +156,7 @@ def published(context: Context) -> Wake:
     if info.has_failed:
         return _incomplete(context, "Kaggle failed to process it")
     if info.current_version < version or not info.is_ready:
-        if context.seconds_since(publication.seen_age) > PROCESSING_SECONDS:
+        if _is_stuck(context):
             return _incomplete(context, "Kaggle has been processing it for hours")
         return context.poll()
     if (problem := _read_back(context, version, pending)) is not None:
@@ -161,9 +169,9 @@ def published(context: Context) -> Wake:
 def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | None:
     """Compare a dataset version with what was published: its exact files and its manifest."""
     slug = context.settings.dataset_slug
-    files = context.kaggle.dataset_files(slug, version)
-    if isinstance(files, Unreadable | Gone):
-        return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
+    files = _listed(context, version)
+    if isinstance(files, Stop):
+        return files
     manifest = _manifest(context, pending)
     sizes = {entry["name"]: entry["bytes"] for entry in manifest["files"]}
     if published_names(files, manifest) != set(_files(pending)):
@@ -178,6 +186,21 @@ def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | No
     if hashlib.sha256(content).hexdigest() != pending.manifest_sha256:
         return Stop(_incomplete(context, "its manifest is not the one that was published"))
     return None
+
+
+def _listed(context: Context, version: int) -> Mapping[str, int] | Stop:
+    slug = context.settings.dataset_slug
+    files = context.kaggle.dataset_files(slug, version)
+    if isinstance(files, Gone) and _is_stuck(context):
+        return Stop(_incomplete(context, "its files have not been there for hours"))
+    if isinstance(files, Unreadable | Gone):
+        return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
+    return files
+
+
+def _is_stuck(context: Context) -> bool:
+    """Tell whether a version that was seen must be ready by now, if it ever will be."""
+    return context.certain_since(_publication(context).seen_age) > PROCESSING_SECONDS
 
 
 def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:

@@ -28,6 +28,14 @@ def test_two_machines_that_do_not_know_their_boot_go_by_the_wall_clock():
     assert Moment(160.0, "", 9.0).seconds_since(Moment(100.0, "", 10.0)) == 60.0
 
 
+def test_where_a_boot_has_no_name_its_steady_clock_tells_as_long_as_it_goes_on():
+    first, wrong, again = Moment(100.0, "", 10.0), Moment(YEAR, "", 70.0), Moment(160.0, "", 9.0)
+
+    assert wrong.seconds_since(first) == 60.0
+    assert wrong.is_same_boot(first)
+    assert not again.is_same_boot(first)
+
+
 def test_the_systems_steady_clock_goes_on():
     clock = SystemClock()
     first, second = clock.moment(), clock.moment()
@@ -67,4 +75,8 @@ def test_a_chain_ages_by_passed_time_and_a_reopened_journal_agrees(tmp_path):
 
     with Journal(tmp_path / "journal.db", "demo", clock) as journal:
         assert journal.events == events
+        assert [event.boot_age for event in events] == [0.0, 0.0, 0.0, 150.0, 150.0]
+        assert not journal.is_restarted
+        clock.here = Moment(1000.0 + YEAR, "third", 1.0)
+        assert journal.is_restarted
         assert [event.at for event in events] == [moment.at for moment, _ in moments]

@@ -274,6 +274,14 @@ def test_promotion_is_idempotent(files, stored):
     assert contents_of(first) == {"a.pt": b"a"}
 
 
+def test_a_promotion_anew_replaces_what_is_damaged_and_keeps_the_rest(files, arrive, stored):
+    final = stored({"a.pt": b"spoilt", "session.json": b"verdict"})
+
+    files.promote(arrive({"a.pt": b"a", "b.json": b"b"}), SHA, ["a.pt", "b.json"], anew=True)
+
+    assert contents_of(final) == {"a.pt": b"a", "b.json": b"b", "session.json": b"verdict"}
+
+
 @pytest.mark.parametrize("name", ["verified", "store", "incoming", "partial"])
 def test_no_name_gets_in_the_way_of_a_promotion(files, stored, name):
     assert contents_of(stored({name: b"x", "a.pt": b"a"})) == {name: b"x", "a.pt": b"a"}

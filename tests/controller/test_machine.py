@@ -17,6 +17,7 @@ BODIES = {
     Kind.PUSH_DONE: {"version": 1},
     Kind.PUSH_REFUSED: {"trouble": "rate", "message": "later", "until": 5.0},
     Kind.PUSH_LANDED_BAD: {"version": 1, "message": "no input"},
+    Kind.PUSH_OVERTAKEN: {"base_version": 1, "versions": [1]},
     Kind.SESSION_SEEN: {"status": "running"},
     Kind.SESSION_OVERRUN: {"message": "late"},
     Kind.SESSION_ENDED: {"status": "error", "message": "it raised"},

@@ -185,9 +185,30 @@ PUSHES = (
     ),
     Row(
         "pushed, and saved under another name",
-        "halts: what runs there cannot be watched",
+        "halts: what runs there cannot be watched; told to go on, it pushes nothing beside it",
+        ("land_elsewhere",),
+        (
+            "test_a_push_that_was_saved_elsewhere_halts_the_chain",
+            "test_nothing_is_pushed_while_a_session_may_run_at_another_address",
+        ),
+        "it cannot be stopped, and if its answer is lost as well nobody knows of it",
+    ),
+    Row(
+        "somebody pushes between the last look and the push",
+        "noticed at once: halts, and told to go on it watches its own session",
         (),
-        ("test_a_push_that_was_saved_elsewhere_halts_the_chain",),
-        "it cannot be stopped",
+        (
+            "test_somebody_who_pushes_between_the_last_look_and_ours_is_noticed",
+            "test_a_push_of_ours_that_slips_in_late_is_written_down_and_halts_nothing",
+        ),
+    ),
+    Row(
+        "pushes or publications never become visible",
+        "halts after as many in a row as attempts are allowed",
+        ("request lost",),
+        (
+            "test_pushes_that_never_become_visible_are_not_repeated_without_end",
+            "test_publications_that_never_become_visible_are_not_repeated_without_end",
+        ),
     ),
 )

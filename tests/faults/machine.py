@@ -83,6 +83,15 @@ MACHINE = (
         ("test_a_clock_that_is_set_changes_no_event_and_no_age",),
     ),
     Row(
+        "the machine starts anew, with a wall clock that is wrong",
+        "only what the new start's own clock has counted permits another push or publication",
+        ("rebooted",),
+        (
+            "test_a_machine_that_starts_anew_with_a_wrong_clock_does_not_shorten_a_wait",
+            "test_a_machine_that_starts_anew_every_hour_gets_on",
+        ),
+    ),
+    Row(
         "summer time begins or ends, any zone",
         "all times are UTC: the same events",
         (),

@@ -31,6 +31,12 @@ SESSIONS = (
         "it cannot be stopped",
     ),
     Row(
+        "its status cannot be read any more",
+        "asked for until a day after it must have ended, then halts; nothing is pushed beside it",
+        ("read fails",),
+        ("test_a_status_that_cannot_be_read_for_a_day_after_the_limit_halts_the_chain",),
+    ),
+    Row(
         "stopped by somebody, or called so",
         "what it left is looked at all the same",
         ("cancel", "report_cancelled", "session is cancelled"),
@@ -202,6 +208,15 @@ PUBLICATIONS = (
         "seen when it is read back; published again",
         ("lose_file", "lose_all_files"),
         ("test_a_first_version_that_is_incomplete_is_superseded",),
+    ),
+    Row(
+        "the copy on this disk is damaged or gone before it is published",
+        "verified again before it leaves; fetched anew, or halts if it is nowhere else",
+        (),
+        (
+            "test_a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
+            "test_a_damaged_copy_that_cannot_be_fetched_halts_the_chain_until_it_is_restored",
+        ),
     ),
     Row(
         "a version is processed for hours, or fails",

@@ -174,6 +174,11 @@ class Simulation:
             self.clock.sleep(wake - self.clock.now())
         raise Violation("I11", f"no end after {MOST_TICKS} ticks: {self.state}")
 
+    def reboot(self, error_seconds: float = 0.0) -> None:
+        """Start the machine anew, and the controller with it."""
+        self.clock.reboot(error_seconds)
+        self._start_controller()
+
     def leave_hanging(self) -> Journal:
         """Start another controller beside the one that was killed; return the first's journal."""
         hanging, self._journal = self._journal, None

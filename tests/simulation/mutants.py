@@ -2,6 +2,7 @@
 
 from tests.mutation import Edit
 from tests.simulation.mutants_apart import APART
+from tests.simulation.mutants_stray import STRAY
 from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
@@ -240,11 +241,10 @@ PROTECTIONS = [
     Protection(
         "what was kept by a process that died stays what it was",
         _COLLECT,
-        "kept = context.files.promoted(manifest.sha256)",
+        "kept = copies.promoted(context, manifest)",
         "kept = []",
         _SESSIONS
         + "an_older_checkpoint_that_was_kept_stays_when_the_process_dies_before_it_says_so",
-        invariants=("I4",),
     ),
     Protection(
         "an older checkpoint is turned to only when nothing more can come",
@@ -383,16 +383,16 @@ PROTECTIONS = [
     Protection(
         "a version that is stuck is superseded",
         _PUBLISH,
-        "if context.seconds_since(publication.seen_age) > PROCESSING_SECONDS:",
-        "if False:",
+        "        if _is_stuck(context):",
+        "        if False:",
         invariants=("I11",),
     ),
     # Time
     Protection(
         "elapsed time is no clock's that somebody sets",
         _CLOCK,
-        "if self.boot_id and self.boot_id == earlier.boot_id:",
-        "if False:",
+        "        if self.is_same_boot(earlier):\n            return",
+        "        if False:\n            return",
         _CLOCKS + "a_clock_that_jumps_ahead_does_not_shorten_the_wait_for_a_push_to_appear",
         invariants=("I1", "I9"),
     ),
@@ -412,4 +412,5 @@ PROTECTIONS = [
         _TESTS + "clean_chains.py::test_a_wait_whose_reason_was_mended_ends_within_the_hour",
     ),
     *APART,
+    *STRAY,
 ]

@@ -173,7 +173,7 @@ APART = [
     Protection(
         "agreeing reads are a while apart",
         _CONTEXT,
-        "if self.seconds_since(self.state.absent_age) >= gap or not self.state.absent:",
+        "if self.certain_since(self.state.absent_age) >= gap or not self.state.absent:",
         "if True:",
         _PUSHES + "a_controller_that_dies_again_and_again_does_not_read_faster",
     ),

@@ -47,10 +47,13 @@ _LENGTHS: tuple[tuple[dict[str, Any], Sequence[float]], ...] = (
     *(({}, (600.0, 1800.0)),) * 4,
     ({"poll_seconds": HOUR}, (2400.0, 11 * HOUR)),
 )
+# Nobody can know of a session at another address whose answer was not heard: there it is always
+# heard, and the process lives until it has been written down: after the push, before the append.
+UNTIL_TOLD = 2
 # A push whose sources are dropped, and what makes no version at all, are the only ones that the
 # protocol answers otherwise than with patience: the rest of the catalogue is drawn in full.
 TWISTS = {
-    "push": sorted(PUSH_TWISTS - {Twist.LAND_ELSEWHERE}),
+    "push": sorted(PUSH_TWISTS),
     # A first version that is hidden or stuck for ever takes the dataset's name with it.
     "create": sorted(PUBLISH_TWISTS - {Twist.HIDE_VERSION, Twist.STICK_PROCESSING}),
     "publish": sorted(PUBLISH_TWISTS),
@@ -86,6 +89,7 @@ class Storm:
         self.twist_rate = rng.choice([0.0, 0.2, 0.4])
         self.bad_session_rate = rng.choice([0.0, 0.1, 0.3])
         self.act_rate = rng.choice([0.0, 0.0, 0.02, 0.05])
+        self._is_unheard, self._unspared = False, 0
         self._scripts: dict[int, Script] = {}  # by kernel version
 
     @property
@@ -96,15 +100,20 @@ class Storm:
         """Tell what happens to a call."""
         if self.is_over:
             return None
+        self._is_unheard = False
         for kind in self.kinds[verb]:
             if self.rng.random() < kind.rate:
                 self.fired[kind.name] += 1
+                self._is_unheard = kind.name == "answer lost"
                 return kind.make(self.rng)
         return None
 
     def kill(self, _number: int, moment: str) -> bool:
         """Tell whether the process dies before or after an effect."""
         self.left -= moment == "before"
+        if self._unspared > 0:
+            self._unspared -= 1
+            return False
         if self.is_over or self.rng.random() >= self.crash_rate / 2:
             return False
         self.fired["crash"] += 1
@@ -115,6 +124,10 @@ class Storm:
         if self.is_over or self.rng.random() >= self.twist_rate:
             return None
         twist = self.rng.choice(TWISTS[operation])
+        if twist is Twist.LAND_ELSEWHERE:
+            if self._is_unheard:
+                return None
+            self._unspared = UNTIL_TOLD
         self.fired[twist.value] += 1
         return twist
 
@@ -253,6 +266,12 @@ def _set_clock(run: Simulation, rng: random.Random) -> bool:
     return True
 
 
+def _reboot(run: Simulation, rng: random.Random) -> bool:
+    """The machine is started anew, and its wall clock may have lost its time meanwhile."""
+    run.reboot(rng.choice([0.0, -DAY, HOUR, 365 * DAY]))
+    return True
+
+
 def _publish_by_hand(run: Simulation, _rng: random.Random) -> bool:
     if run.state.head is None or run.state.phase is not Phase.LIVE:
         return False
@@ -289,6 +308,7 @@ def mend(run: Simulation) -> None:
 _ACTS = (
     ("suspended", _suspend),
     ("clock set", _set_clock),
+    ("rebooted", _reboot),
     ("published by hand", _publish_by_hand),
     ("pushed by hand", _push_by_hand),
 )

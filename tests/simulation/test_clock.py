@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from orchestrator.emulator.records import Twist
 from orchestrator.kaggle.port import Gone, Refused, Trouble
 from orchestrator.machine import Kind, Phase
 from tests.simulation.chain import Act
@@ -188,6 +189,109 @@ def test_a_clock_that_disagrees_with_kaggles_about_the_week_does_not_stop_the_ch
 
     check_reached(run, sessions=4)
     assert run.clock.true_at - began_at < LONGEST_SECONDS
+
+
+# What has arrived, is unheard of, and shows itself just before the settle window is over.
+LATE = {
+    "push": ("push", "kernel", Phase.PUSH_UNKNOWN),
+    "publication": ("create_dataset", "dataset", Phase.PUBLISH_UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("seconds", [-YEAR, 0.0, DAY, YEAR])
+@pytest.mark.parametrize("name", LATE)
+def test_a_machine_that_starts_anew_with_a_wrong_clock_does_not_shorten_a_wait(
+    simulate, name, seconds
+):
+    verb, read, phase = LATE[name]
+
+    def lost_and_late(call, request):
+        answer = lost_answer(call, request)
+        landed_at.append(run.clock.true_at)
+        return answer
+
+    def hidden(call, *args):
+        return Gone("nothing") if run.clock.true_at < landed_at[0] + 850 else call(*args)
+
+    landed_at = []
+    restart = Act(lambda state: state.phase is phase, lambda run: run.reboot(seconds))
+    late = Fault(read, hidden, times=100, matches=lambda *_: landed_at)
+    run = simulate(faults=[Fault(verb, lost_and_late), late], acts=[restart])
+    began_at = run.clock.true_at
+
+    run.run()
+
+    assert restart.fired == 1
+    assert late.fired
+    assert len(run.kinds(Kind.RESTARTED)) == 1
+    check_reached(run, sessions=3)
+    assert run.clock.true_at - began_at < DAY
+
+
+@pytest.mark.parametrize("seconds", [0.0, YEAR])
+def test_a_machine_that_starts_anew_every_hour_gets_on(simulate, seconds):
+    def restart(run):
+        if run.clock.true_at - restarted_at[-1] > 3600.0:
+            run.reboot(seconds)
+            restarted_at.append(run.clock.true_at)
+
+    lost = [Fault("push", lost_request, nth=2), Fault("publish_version", lost_request)]
+    run = simulate(faults=lost, script=Script(seconds=3 * 3600.0))
+    run.plan.act = restart
+    restarted_at = [run.clock.true_at]
+
+    run.run()
+
+    assert len(restarted_at) > 5
+    assert [fault.fired for fault in lost] == [1, 1]
+    check_reached(run, sessions=3)
+
+
+def test_a_session_that_runs_is_not_given_up_after_a_start_with_a_wrong_clock(simulate):
+    restart = _jump(Phase.LIVE, 0.0)
+    restart.do = lambda run: run.reboot(YEAR)
+    run = simulate(acts=[restart], script=Script(seconds=3 * 3600.0))
+
+    run.run()
+
+    assert restart.fired == 1
+    check_reached(run, sessions=3)
+
+
+def test_a_session_elsewhere_is_not_believed_to_be_over_after_a_start_with_a_wrong_clock(simulate):
+    restart = Act(lambda state: state.wait_reason == "misplaced", lambda run: run.reboot(YEAR))
+    run = simulate(acts=[restart], script=Script(seconds=11 * 3600.0))
+    twists = [Twist.LAND_ELSEWHERE]
+    run.host.twist = lambda operation: twists.pop() if operation == "push" and twists else None
+
+    assert run.run().halt_code == "misplaced_push"
+    run.retry()
+    run.run()
+
+    assert restart.fired == 1
+    check_reached(run, sessions=3)
+
+
+def test_a_halted_chain_that_goes_on_after_a_start_with_a_wrong_clock_waits_as_long(simulate):
+    fault = Fault("push", lost_answer, nth=2)
+    gone = Fault(
+        "kernel",
+        answering(Gone("Not found")),
+        times=1_000,
+        matches=lambda *_: run.state.phase is Phase.PUSH_UNKNOWN,
+    )
+    run = simulate(faults=[fault, gone], script=Script(seconds=11 * 3600.0))
+
+    assert run.run().halt_code == "missing"
+    run.reboot(YEAR)
+    run.retry()
+    assert run.state.age - run.state.boot_age < 1.0
+    assert run.state.boot_age > YEAR
+    gone.times = 0
+    run.run()
+
+    assert fault.fired == 1
+    check_reached(run, sessions=3)
 
 
 def test_a_clock_that_jumps_ahead_does_not_shorten_the_wait_for_a_push_to_appear(simulate):

@@ -1,5 +1,7 @@
 """Dataset versions that are slow, broken, unpacked, foreign or public."""
 
+import pathlib
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from orchestrator.emulator.records import Draft, Twist
 from orchestrator.kaggle.port import Gone, Refused, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
-from tests.simulation.chain import DATASET, Act, live_in_session
+from tests.simulation.chain import DATASET, KERNEL, Act, live_in_session
 from tests.simulation.faults import (
     Fault,
     answering,
@@ -346,3 +348,177 @@ def test_a_version_whose_checkpoint_was_cut_short_is_published_again(simulate):
 
     assert fault.fired == 1
     assert run.state.phase is Phase.DONE
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _tidy_up(path):
+    shutil.rmtree(path.parent)
+
+
+def _damaging(simulate, file, harm, *faults):
+    """A chain whose second checkpoint is damaged here after it was verified, before it leaves."""
+
+    def damage(run):
+        pending = run.state.pending
+        harm(run.store / pending.manifest_sha256 / (file or pending.file))
+
+    act = Act(lambda state: (state.phase, state.heads) == (Phase.VERIFIED, 1), damage)
+    busy = Fault("publish_version", answering(Refused(Trouble.BUSY, "denied")))
+    run = simulate(faults=[busy, *faults], acts=[act])
+    run.watch.check_local_copy = run.watch._check_copies = lambda _state: None
+    return run, act
+
+
+@pytest.mark.parametrize(
+    ("file", "harm"),
+    [
+        (None, _flip),
+        (None, _cut),
+        (None, pathlib.Path.unlink),
+        (None, _tidy_up),
+        ("manifest.json", _flip),
+        ("manifest.json", pathlib.Path.unlink),
+        ("latest_checkpoint.txt", _flip),
+    ],
+)
+def test_a_copy_that_is_damaged_before_it_is_published_is_fetched_anew(simulate, file, harm):
+    run, act = _damaging(simulate, file, harm)
+
+    run.run()
+
+    assert act.fired == 1
+    assert len(run.kinds(Kind.CHECKPOINT_DAMAGED)) == 1
+    check_reached(run, sessions=3)
+
+
+def test_a_damaged_copy_that_cannot_be_fetched_halts_the_chain_until_it_is_restored(simulate):
+    gone = Fault("outputs", answering(()), times=1_000, matches=lambda *_: run.state.is_damaged)
+    kept = []
+
+    def harm(path):
+        kept.extend([path, path.read_bytes()])
+        _flip(path)
+
+    run, act = _damaging(simulate, None, harm, gone)
+
+    assert run.run().halt_code == "damaged_checkpoint"
+    assert act.fired == 1
+    kept[0].write_bytes(kept[1])
+    gone.times = 0
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_a_damaged_copy_that_is_nowhere_else_costs_its_session_when_a_person_says_so(simulate):
+    gone = Fault("outputs", answering(()), times=1_000)
+    gone.matches = lambda _, version: version == 2 and run.kinds(Kind.CHECKPOINT_DAMAGED)
+    run, act = _damaging(simulate, None, _flip, gone)
+
+    assert run.run().halt_code == "damaged_checkpoint"
+    run.retry()
+    run.run()
+
+    assert act.fired == 1
+    assert (run.state.phase, run.state.heads) == (Phase.DONE, 3)
+    assert len(run.kinds(Kind.FRUITLESS)) == 1
+    assert len(run.host.pushes(KERNEL)) == 4
+
+
+def test_a_version_that_kaggle_failed_to_process_is_noticed_at_once(simulate):
+    fault = Fault("publish_version", publishing_in_vain())
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    [seen, *_] = [event for event in run.kinds(Kind.PUBLISH_SEEN) if event.data["version"] == 2]
+    [incomplete] = run.kinds(Kind.PUBLISH_INCOMPLETE)
+    assert incomplete.age - seen.age < HOUR
+    check_reached(run, sessions=3)
+
+
+def test_a_stale_read_of_a_version_that_was_seen_is_not_taken_for_its_state(simulate):
+    def behind(call, *args):
+        return replace(call(*args), current_version=1, is_ready=True)
+
+    def is_second(*_args):
+        return (run.state.phase, run.state.heads) == (Phase.PUBLISHED, 1)
+
+    stale = Fault("dataset", behind, times=3, matches=is_second)
+    early = Fault(
+        "dataset_files", answering({}), matches=lambda *_: is_second() and stale.fired < 3
+    )
+    run = simulate(faults=[stale, early])
+
+    run.run()
+
+    assert stale.fired == 3
+    assert run.kinds(Kind.PUBLISH_INCOMPLETE) == []
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("verb", ["create_dataset", "publish_version"])
+def test_a_version_that_kaggle_said_yes_to_is_waited_for_beyond_the_settle_window(simulate, verb):
+    def accepted(call, request):
+        before.append(run.kaggle.dataset(DATASET))
+        answer = call(request)
+        landed_at.append(run.clock.true_at)
+        return answer
+
+    def hidden(call, *args):
+        is_late = run.clock.true_at < landed_at[0] + 2 * run.settings.timing.settle_seconds
+        return before[0] if is_late else call(*args)
+
+    before, landed_at = [], []
+    late = Fault("dataset", hidden, times=100, matches=lambda *_: landed_at)
+    run = simulate(faults=[Fault(verb, accepted), late])
+
+    run.run()
+
+    assert late.fired > 3
+    assert run.kinds(Kind.PUBLISH_GIVEN_UP) == []
+    check_reached(run, sessions=3)
+    assert len(run.host.versions(DATASET)) == 3
+
+
+def test_publications_that_never_become_visible_are_not_repeated_without_end(simulate):
+    fault = Fault("publish_version", lost_request, times=1_000)
+    run = simulate(faults=[fault])
+
+    assert run.run().halt_code == "failing_publications"
+    assert fault.fired == run.settings.chain.max_attempts
+    fault.times = 0
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_a_version_that_failed_behind_somebody_elses_is_published_again(simulate):
+    def overtaken(call, request):
+        run.host.twist = lambda _operation: Twist.FAIL_PROCESSING
+        answer = call(request)
+        run.host.twist = lambda _operation: None
+        run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+        return answer
+
+    fault = Fault("publish_version", overtaken)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert "its files have not been there" in run.kinds(Kind.PUBLISH_INCOMPLETE)[0].data["message"]
+    check_reached(run, sessions=3)
+    assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 4, 5]

@@ -16,6 +16,7 @@ from tests.simulation.faults import (
     lost_request,
     unreadable,
 )
+from tests.simulation.session import Script
 from tests.simulation.truth import check_always, check_commits, check_reached
 
 
@@ -200,8 +201,106 @@ def test_a_push_that_was_saved_elsewhere_halts_the_chain(simulate):
     assert not twists
     assert run.host.pushes(KERNEL) == []
     assert len(run.host.live_sessions()) == 1
-    assert "instead; choose another name" in run.state.halt_message
+    assert "'kchain-sim-2' instead; what runs there cannot be watched" in run.state.halt_message
     check_always(run)
+
+
+def test_nothing_is_pushed_while_a_session_may_run_at_another_address(simulate):
+    run = simulate(script=Script(seconds=11 * 3600.0))
+    twists = [Twist.LAND_ELSEWHERE]
+    run.host.twist = lambda operation: twists.pop() if operation == "push" and twists else None
+
+    assert run.run().halt_code == "misplaced_push"
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert [event.data["reason"] for event in run.kinds(Kind.FRUITLESS)] == ["misplaced"]
+    elsewhere, again = run.kinds(Kind.PUSH_SENT)[:2]
+    limit = run.kinds(Kind.PUSH_INTENT)[0].data["time_budget_seconds"]
+    assert again.age - elsewhere.age > limit + run.settings.timing.grace_seconds
+
+
+def test_somebody_who_pushes_between_the_last_look_and_ours_is_noticed(simulate):
+    def race(call, request):
+        run.host.push_by_hand(KERNEL)
+        return call(request)
+
+    fault = Fault("push", race, nth=2)
+    run = simulate(faults=[fault])
+
+    assert run.run().halt_code == "foreign_kernel_version"
+    assert fault.fired == 1
+    assert len(run.host.live_sessions()) == 1
+    assert "got version 2 just before version 3" in run.state.halt_message
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert [push.version for push in run.host.pushes(KERNEL) if push.token] == [1, 3, 4]
+    assert len(run.kinds(Kind.HALTED)) == 1
+
+
+def test_a_version_in_between_that_cannot_be_read_is_waited_for(simulate):
+    def race(call, request):
+        run.host.push_by_hand(KERNEL)
+        return call(request)
+
+    def is_second(_slug, version=None):
+        return version == 2
+
+    unread = Fault("kernel", unreadable, times=2, matches=is_second)
+    run = simulate(faults=[Fault("push", race, nth=2), unread])
+
+    assert run.run().halt_code == "foreign_kernel_version"
+    assert unread.fired == 2
+
+
+def test_a_push_of_ours_that_slips_in_late_is_written_down_and_halts_nothing(simulate):
+    def delayed(call, request):
+        waiting.append(request)
+        return lost_request(call, request)
+
+    def race(call, request):
+        told, run.host.on_landing = run.host.on_landing, None  # it was given up
+        call(waiting.pop())
+        run.host.on_landing = told
+        return call(request)
+
+    waiting = []
+    run = simulate(faults=[Fault("push", delayed), Fault("push", race, nth=2)])
+    run.watch.one_live = False
+
+    run.run()
+
+    assert (run.state.phase, run.state.heads) == (Phase.DONE, 3)
+    assert [event.data["versions"] for event in run.kinds(Kind.PUSH_OVERTAKEN)] == [[1]]
+    check_commits(run)
+
+
+def test_pushes_that_never_become_visible_are_not_repeated_without_end(simulate):
+    fault = Fault("push", lost_request, times=1_000)
+    run = simulate(faults=[fault])
+
+    for number in (1, 2):
+        assert run.run().halt_code == "unknown_pushes"
+        assert fault.fired == number * run.settings.chain.max_attempts
+        run.retry()
+    fault.times = 0
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_pushes_that_were_lost_now_and_then_do_not_add_up(simulate):
+    fault = Fault("push", lost_request, times=1_000, matches=lambda _: next(turns))
+    turns = itertools.cycle([True, False])
+    run = simulate(sessions=4, faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 4 > run.settings.chain.max_attempts
+    check_reached(run, sessions=4)
 
 
 def test_a_chain_halts_where_somebody_else_pushed_and_goes_on_when_told_to(simulate):

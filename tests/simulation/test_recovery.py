@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.emulator.records import Push
+from orchestrator.emulator.records import Push, Twist
 from orchestrator.errors import ConfigError
 from orchestrator.kaggle.port import Gone
 from orchestrator.machine import Kind, Phase
@@ -96,6 +96,10 @@ class LaptopStorm(Storm):
             self.losses += 1
             lose_and_recover(run)
         super().act(run)
+
+    def twist(self, operation):
+        twist = super().twist(operation)  # only the lost journal knew of a session elsewhere
+        return None if twist is Twist.LAND_ELSEWHERE else twist
 
 
 def lose_in_storms(seeds):

@@ -1,5 +1,6 @@
 """Sessions that bring nothing, too little, too late, or the wrong thing."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -96,6 +97,36 @@ def test_a_file_that_changed_while_its_download_was_broken_off_is_fetched_anew(s
 
     assert fault.fired == 1
     assert fault.seen == 3 + 2  # gone on with, and then from the first byte
+    check_reached(run, sessions=3)
+
+
+def test_a_status_that_cannot_be_read_for_a_day_after_the_limit_halts_the_chain(simulate):
+    fault = Fault("session", answering(Unreadable(Trouble.ODD, "no status")), nth=3, times=10_000)
+    run = simulate(faults=[fault])
+
+    for days in (1, 2):
+        assert run.run().halt_code == "unreadable"
+        assert len(run.host.pushes(KERNEL)) == 1
+        limit = run.kinds(Kind.PUSH_INTENT)[0].data["time_budget_seconds"]
+        since = run.state.age - run.kinds(Kind.PUSH_SENT)[0].age
+        assert limit + days * 24 * HOUR < since < limit + days * 24 * HOUR + 3 * HOUR
+        run.retry()
+    fault.times = 0
+    run.run()
+
+    check_reached(run, sessions=3)
+
+
+def test_reads_that_fail_now_and_then_do_not_add_up_to_a_status_that_cannot_be_read(simulate):
+    queued = SessionInfo(SessionStatus.QUEUED, "")
+    answers = itertools.cycle([Unreadable(Trouble.ODD, "no status")] * 20 + [queued])
+    fault = Fault("session", lambda _call, *_args: next(answers), times=400)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 400
+    assert run.kinds(Kind.SESSION_READABLE)
     check_reached(run, sessions=3)
 
 
@@ -290,6 +321,8 @@ def test_the_output_of_another_session_is_not_taken_for_the_one_that_was_asked_f
     run = simulate(faults=[sibling, mixed_up])
     run.watch.one_live = False
 
+    assert run.run().halt_code == "foreign_kernel_version"
+    run.retry()
     run.run()
 
     assert (sibling.fired, mixed_up.fired) == (1, 1)

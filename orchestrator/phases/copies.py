@@ -1,0 +1,31 @@
+"""Whether the copy on this disk is still what was verified: disks rot, and people tidy up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES, Manifest, is_as_listed
+from orchestrator.phases.context import Context
+
+
+def is_whole(context: Context, manifest_sha256: str, names: Iterable[str]) -> bool:
+    """Tell whether these files of the store are there, byte for byte what their manifest says."""
+    files, stored = context.files, context.files.stored(manifest_sha256)
+    if files.size_bytes(stored, MANIFEST) is None:
+        return False
+    if files.sha256(stored, MANIFEST) != manifest_sha256:
+        return False
+    body = json.loads(files.read(stored, MANIFEST, MANIFEST_LIMIT_BYTES))
+    listed = {entry["name"]: entry for entry in body["files"]}
+    return all(is_as_listed(files, stored, listed[name]) for name in names if name in listed)
+
+
+def promoted(context: Context, manifest: Manifest) -> list[str]:
+    """Return what a process kept that died before it said so; nothing if it is not whole."""
+    kept = context.files.promoted(manifest.sha256)
+    has_needed = any(
+        all(entry["name"] in kept for entry in manifest.needed(checkpoint))
+        for checkpoint in manifest.checkpoints
+    )
+    return kept if has_needed and is_whole(context, manifest.sha256, kept) else []
