@@ -32,7 +32,7 @@ class MemoryJournal(Journal):
             self._history.extend(history)
             for kind, text, moment in before._written:
                 data = json.loads(text)
-                event = Event(self.state.seq + 1, moment.at, kind, data, self._age_at(moment))
+                event = self._event(self.state.seq + 1, kind, data, moment)
                 self._remember(event, apply(self.state, event), moment)
         self._began = (self.state, self._last, tuple(self._history))
         self._written: list[tuple[Kind, str, Moment]] = []
