@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.machine import Event, Head, Kind, Publication, Push, State, next_phase
+from orchestrator.machine import Event, Head, Kind, Missed, Publication, Push, State, next_phase
 from orchestrator.model import Binding, Checkpoint
 
 
@@ -153,6 +153,19 @@ def _session_ended(state: State, event: Event) -> State:
 def _outputs_listed(state: State, event: Event) -> State:
     push = replace(_push(state), listing=event.data["digest"], listed_age=event.age)
     return replace(state, push=push)
+
+
+def _output_missed(state: State, event: Event) -> State:
+    push, name = _push(state), event.data["file"]
+    before = push.missed.get(name)
+    missed = Missed(before.times + 1 if before else 1, event.age)
+    return replace(state, push=replace(push, missed={**push.missed, name: missed}))
+
+
+def _output_back(state: State, event: Event) -> State:
+    push = _push(state)
+    others = {name: each for name, each in push.missed.items() if name != event.data["file"]}
+    return replace(state, push=replace(push, missed=others))
 
 
 def _checkpoint_verified(state: State, event: Event) -> State:
@@ -319,6 +332,8 @@ _UPDATES: dict[Kind, Callable[[State, Event], State]] = {
     Kind.SESSION_OVERRUN: _session_overrun,
     Kind.SESSION_ENDED: _session_ended,
     Kind.OUTPUTS_LISTED: _outputs_listed,
+    Kind.OUTPUT_MISSED: _output_missed,
+    Kind.OUTPUT_BACK: _output_back,
     Kind.CHECKPOINT_VERIFIED: _checkpoint_verified,
     Kind.CHECKPOINT_DAMAGED: _checkpoint_damaged,
     Kind.FRUITLESS: _fruitless,

@@ -75,6 +75,8 @@ class Kind(enum.StrEnum):
     SESSION_OVERRUN = "session_overrun"
     SESSION_ENDED = "session_ended"
     OUTPUTS_LISTED = "outputs_listed"
+    OUTPUT_MISSED = "output_missed"
+    OUTPUT_BACK = "output_back"
     CHECKPOINT_VERIFIED = "checkpoint_verified"
     FRUITLESS = "fruitless"
     CHECKPOINT_DAMAGED = "checkpoint_damaged"
@@ -136,6 +138,8 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
         **_row(
             _P.ENDED,
             _K.OUTPUTS_LISTED,
+            _K.OUTPUT_MISSED,
+            _K.OUTPUT_BACK,
             checkpoint_verified=_P.VERIFIED,
             fruitless=_P.IDLE,
         )
@@ -184,6 +188,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """A file that is listed while its download says that it is not there, so often by now."""
+
+    times: int
+    age: float  # when that was counted last
+
+
+@dataclass(frozen=True, slots=True)
 class Push:
     """The push that is under way or running."""
 
@@ -199,6 +211,7 @@ class Push:
     end_message: str = ""
     listing: str | None = None
     listed_age: float | None = None
+    missed: Mapping[str, Missed] = field(default_factory=dict)  # by name
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,25 +9,21 @@ from typing import Any
 
 from orchestrator import contract
 from orchestrator.checkpoints import (
-    CHECKPOINT_LIMIT_BYTES,
     MANIFEST,
-    MANIFEST_LIMIT_BYTES,
     Expectation,
     Manifest,
     as_checkpoint,
     check_identity,
     parse_manifest,
-    verify_file,
 )
 from orchestrator.errors import CheckpointError
-from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
+from orchestrator.kaggle.port import OutputFile
 from orchestrator.machine import Kind, Push
 from orchestrator.phases import copies
 from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.fetch import FOLDER, fetch_document, fetch_verified, list_output
 
 VERDICT = "session.json"
-FOLDER = "checkpoints/"
-FRESH_DOWNLOADS = 3  # before a file that does not verify counts as wrong on Kaggle's side too
 ROOM_FACTOR = 3  # times the download's size that must be free before it begins
 
 
@@ -36,7 +32,7 @@ def ended(context: Context) -> Wake:
     push = _push(context)
     if push.doomed:
         return _fruitless(context, "rejected", push.doomed)
-    listed = _list(context, push)
+    listed = list_output(context)
     if isinstance(listed, Stop):
         return listed.wake
     try:
@@ -59,10 +55,11 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
         raise _without_checkpoint(push, verdict)
     if verdict is None and not _is_listing_stable(context, push, listed):
         return context.clock.now() + context.settings.timing.read_gap_seconds
-    content = _small(context, folder, listed[FOLDER + MANIFEST], MANIFEST)
-    if isinstance(content, Stop):
-        return content.wake
-    manifest = parse_manifest(content, expected)
+    manifest = fetch_document(
+        context, folder, FOLDER + MANIFEST, lambda content: parse_manifest(content, expected)
+    )
+    if isinstance(manifest, Stop):
+        return manifest.wake
     kept = copies.promoted(context, manifest)
     if not kept:
         fetched = _fetch_newest(context, push, folder, manifest, listed)
@@ -77,42 +74,22 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     return None
 
 
-def _list(context: Context, push: Push) -> dict[str, OutputFile] | Stop:
-    slug = context.settings.kernel_slug
-    assert push.version is not None
-    answer = context.kaggle.outputs(slug, push.version)
-    if isinstance(answer, Unreadable | Gone):
-        return Stop(context.unreadable(f"the output of {slug} version {push.version}", answer))
-    return {file.name: file for file in answer}
-
-
 def _verdict(
     context: Context, folder: Path, listed: Mapping[str, OutputFile], expected: Expectation
 ) -> Mapping[str, Any] | Stop | None:
     """Return the session's own word about how it ended; None if it left none."""
+
+    def parse(content: bytes) -> Mapping[str, Any]:
+        body = contract.parse("verdict", content)
+        check_identity("verdict", body, expected)
+        return body
+
     if VERDICT not in listed:
         return None
     try:
-        content = _small(context, folder, listed[VERDICT], VERDICT)
-        if isinstance(content, Stop):
-            return content
-        body = contract.parse("verdict", content)
-        check_identity("verdict", body, expected)
+        return fetch_document(context, folder, VERDICT, parse)
     except CheckpointError:
         return None  # a spoilt verdict says nothing, and spoils no checkpoint
-    return body
-
-
-def _small(context: Context, folder: Path, file: OutputFile, name: str) -> bytes | Stop:
-    """Fetch one of the session's own documents, always anew."""
-    context.files.discard(folder, name)
-    with context.files.partial(folder, name) as sink:
-        answer = context.kaggle.download(file, sink, MANIFEST_LIMIT_BYTES)
-    if isinstance(answer, Unreadable) and answer.trouble is Trouble.ODD:
-        raise CheckpointError(f"{name}: {answer.message}")
-    if isinstance(answer, Unreadable | Gone):
-        return Stop(context.unreadable(name, answer))
-    return context.files.read(folder, name, MANIFEST_LIMIT_BYTES)
 
 
 def _fetch_newest(
@@ -134,7 +111,7 @@ def _fetch_newest(
     problems = []
     for checkpoint in manifest.checkpoints:
         try:
-            return _fetch_files(context, push, folder, manifest, checkpoint)
+            return _fetch_files(context, folder, manifest, checkpoint)
         except CheckpointError as error:
             problems.append(error)
             if not _is_listing_stable(context, push, listed):
@@ -143,11 +120,7 @@ def _fetch_newest(
 
 
 def _fetch_files(
-    context: Context,
-    push: Push,
-    folder: Path,
-    manifest: Manifest,
-    checkpoint: Mapping[str, Any],
+    context: Context, folder: Path, manifest: Manifest, checkpoint: Mapping[str, Any]
 ) -> list[str] | Stop:
     """Bring and verify one checkpoint and what belongs to it; return the names to keep.
 
@@ -157,49 +130,13 @@ def _fetch_files(
     kept, needed = [], manifest.needed(checkpoint)
     for entry in [*needed, *manifest.spare(checkpoint)]:
         try:
-            if stop := _fetch_verified(context, push, folder, entry):
+            if stop := fetch_verified(context, folder, entry):
                 return stop
             kept.append(entry["name"])
         except CheckpointError:
             if entry in needed:
                 raise
     return kept
-
-
-def _fetch_verified(
-    context: Context, push: Push, folder: Path, entry: Mapping[str, Any]
-) -> Stop | None:
-    """Bring one file and verify it, from a fresh download each time that it is wrong."""
-    wrong = CheckpointError(f"{entry['name']} was never fetched")
-    for _attempt in range(FRESH_DOWNLOADS):
-        try:
-            return _fetch_once(context, push, folder, entry)
-        except CheckpointError as error:
-            context.files.discard(folder, entry["name"])
-            wrong = error
-    raise wrong
-
-
-def _fetch_once(
-    context: Context, push: Push, folder: Path, entry: Mapping[str, Any]
-) -> Stop | None:
-    """Download what is missing of one file, by a URL listed this moment: URLs expire."""
-    name = entry["name"]
-    if context.files.size_bytes(folder, name) != entry["bytes"]:
-        listed = _list(context, push)
-        if isinstance(listed, Stop):
-            return listed
-        if FOLDER + name not in listed:
-            raise CheckpointError(f"the session's output lacks {name}")
-        limit = min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
-        with context.files.partial(folder, name) as sink:
-            answer = context.kaggle.download(listed[FOLDER + name], sink, limit)
-        if isinstance(answer, Unreadable) and answer.trouble is Trouble.ODD:
-            raise CheckpointError(f"{name}: {answer.message}")
-        if isinstance(answer, Unreadable | Gone):
-            return Stop(context.unreadable(name, answer))
-    verify_file(context.files, folder, entry)
-    return None
 
 
 def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> bool:

@@ -22,8 +22,9 @@ from orchestrator.checkpoints import (
 )
 from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
-from orchestrator.phases.collect import FOLDER, FRESH_DOWNLOADS, ROOM_FACTOR, VERDICT
+from orchestrator.phases.collect import ROOM_FACTOR, VERDICT
 from orchestrator.phases.context import Context, Stop
+from orchestrator.phases.fetch import FOLDER, FRESH_DOWNLOADS
 from orchestrator.phases.survey import FoundVersion
 
 Address = OutputFile | Gone | Unreadable

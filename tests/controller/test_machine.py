@@ -22,6 +22,8 @@ BODIES = {
     Kind.SESSION_OVERRUN: {"message": "late"},
     Kind.SESSION_ENDED: {"status": "error", "message": "it raised"},
     Kind.OUTPUTS_LISTED: {"digest": "d", "count": 1},
+    Kind.OUTPUT_MISSED: {"file": "manifest.json", "message": "HTTP 404"},
+    Kind.OUTPUT_BACK: {"file": "manifest.json"},
     Kind.FRUITLESS: {"reason": "failed", "message": "it raised"},
     Kind.PUBLISH_INTENT: {"token": "kc1.t", "base_version": 0, "create": True},
     Kind.PUBLISH_REFUSED: {"trouble": "busy", "message": "later", "until": 5.0},

@@ -124,6 +124,18 @@ FILES = (
         ),
     ),
     Row(
+        "a file stays listed, and its download says that it is not there",
+        "listed anew and asked for three times over the settle window; then it counts as damaged:"
+        " an older checkpoint, no verdict, or a fruitless attempt",
+        ("file stays gone",),
+        (
+            "test_a_checkpoint_that_stays_gone_is_replaced_by_an_older_one",
+            "test_a_session_all_of_whose_checkpoints_stay_gone_is_tried_again",
+            "test_a_verdict_that_stays_gone_is_none",
+            "test_a_manifest_that_stays_gone_means_that_there_is_no_output",
+        ),
+    ),
+    Row(
         "the file is another one when its download goes on",
         "the hash is wrong, and it is fetched from its first byte",
         (),

@@ -8,6 +8,7 @@ from tests.simulation.protections import Protection
 _CONTEXT = "orchestrator/phases/context.py"
 _LAUNCH = "orchestrator/phases/launch.py"
 _COLLECT = "orchestrator/phases/collect.py"
+_FETCH = "orchestrator/phases/fetch.py"
 _PUBLISH = "orchestrator/phases/publish.py"
 _CHECKPOINTS = "orchestrator/checkpoints.py"
 _CLOCK = "orchestrator/clock.py"
@@ -255,9 +256,9 @@ PROTECTIONS = [
     ),
     Protection(
         "a file that is wrong is fetched anew",
-        _COLLECT,
-        'context.files.discard(folder, entry["name"])',
-        "pass",
+        _FETCH,
+        "            context.files.discard(folder, name)\n            raise",
+        "            raise",
         _TESTS + "faults.py::test_a_chain_gets_past_a_fault_without_losing_a_session"
         "[checkpoint download with a flipped bit]",
         invariants=("I6",),

@@ -20,7 +20,7 @@ from orchestrator.emulator.records import (
     Twist,
 )
 from orchestrator.emulator.settings import Settings
-from orchestrator.kaggle.port import Refused, Trouble, Unknown, Unreadable
+from orchestrator.kaggle.port import Gone, Refused, Trouble, Unknown, Unreadable
 from orchestrator.machine import Phase
 from tests.simulation.chain import DATASET, KERNEL, Simulation
 from tests.simulation.faults import Call, Strike, garbling, lost_answer, lost_request
@@ -70,6 +70,7 @@ class Kind:
     verbs: tuple[str, ...]
     rate: float
     make: Callable[[random.Random], Strike]
+    lasts: bool = False  # what it struck once it strikes for ever, also when the storm is over
 
 
 class Storm:
@@ -91,13 +92,17 @@ class Storm:
         self.act_rate = rng.choice([0.0, 0.0, 0.02, 0.05])
         self._is_unheard, self._unspared = False, 0
         self._scripts: dict[int, Script] = {}  # by kernel version
+        self._lasting: dict[str, Strike] = {}  # by the key of a session's file
 
     @property
     def is_over(self) -> bool:
         return self.left <= 0
 
-    def strike(self, verb: str, *_args: Any) -> Strike | None:
+    def strike(self, verb: str, *args: Any) -> Strike | None:
         """Tell what happens to a call."""
+        file = args[0].url.partition(" ")[0] if verb == "download" else ""
+        if file in self._lasting:
+            return self._lasting[file]
         if self.is_over:
             return None
         self._is_unheard = False
@@ -105,7 +110,10 @@ class Storm:
             if self.rng.random() < kind.rate:
                 self.fired[kind.name] += 1
                 self._is_unheard = kind.name == "answer lost"
-                return kind.make(self.rng)
+                strike = kind.make(self.rng)
+                if kind.lasts:
+                    self._lasting[file] = strike
+                return strike
         return None
 
     def kill(self, _number: int, moment: str) -> bool:
@@ -240,6 +248,7 @@ KINDS = (
     Kind("read stalls", (*READS, *FETCHES), 0.015, _stalled),
     Kind("nothing listed", ("outputs",), 0.05, _always(())),
     Kind("garbled download", ("download",), 0.1, _garbled),
+    Kind("file stays gone", ("download",), 0.01, _always(Gone("HTTP 404")), lasts=True),
 )
 _VERBS = (*READS, *FETCHES, *MUTATIONS, "log")
 

@@ -90,8 +90,21 @@ HARMLESS = {
         [],
     ),
     "verdict download cut short": (
-        Fault("download", garbling(lambda data: data[: len(data) // 2])),
+        Fault("download", garbling(lambda data: data[: len(data) // 2]), times=2),
+        [],
+    ),
+    "verdict spoilt for good": (
+        Fault("download", garbling(lambda data: data[: len(data) // 2]), times=3),
         [Kind.OUTPUTS_LISTED],
+    ),
+    "manifest download cut short": (
+        Fault(
+            "download",
+            garbling(lambda data: data[: len(data) // 2]),
+            times=2,
+            matches=lambda file, *_args: file.name.endswith("manifest.json"),
+        ),
+        [],
     ),
     "downloads fail": (
         Fault("download", unreadable, times=4, matches=_is_checkpoint),
