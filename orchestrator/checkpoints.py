@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import contract
-from orchestrator.containers import check_safetensors, read_archive
+from orchestrator.containers import check_container, check_suffix, read_archive
 from orchestrator.errors import CheckpointError
 from orchestrator.files import Files, check_name
 from orchestrator.model import Checkpoint, Parent
@@ -25,7 +25,6 @@ CHECKPOINT_LIMIT_BYTES = 20 << 30  # what a session can save at all
 # What the next session makes anew from the checkpoint: never a reason to lose it.
 REBUILT_KINDS = frozenset({"best", "history", "pointer"})
 _KEPT_NAMES = frozenset({MANIFEST, "session.json", "final_model"})  # kept for other things
-_ARCHIVE_SUFFIXES = frozenset({".pt", ".pth", ".bin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,8 @@ def parse_manifest(content: bytes, expected: Expectation) -> Manifest:
         raise CheckpointError("the manifest lists a name twice")
     if kept := _KEPT_NAMES.intersection(names):
         raise CheckpointError(f"the manifest may not list {', '.join(kept)}")
+    for entry in body["files"]:
+        check_suffix(entry["name"])
     if (size := sum(entry["bytes"] for entry in body["files"])) > CHECKPOINT_LIMIT_BYTES:
         raise CheckpointError(f"the manifest lists {size:,} bytes, more than a session can save")
     for name in body["publish"]:
@@ -169,19 +170,12 @@ def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
     if files.sha256(folder, name) != entry["sha256"]:
         raise CheckpointError(f"{name} does not match its SHA-256")
     try:
-        _verify_container(folder / name, entry)
+        if "members" in entry:
+            _verify_members(folder / name, entry["members"])
+        else:
+            check_container(folder / name)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-
-
-def _verify_container(path: Path, entry: Mapping[str, Any]) -> None:
-    """Look into what a loader would open, without opening it as a loader does."""
-    if "members" in entry:
-        _verify_members(path, entry["members"])
-    elif path.suffix in _ARCHIVE_SUFFIXES:
-        read_archive(path)
-    elif path.suffix == ".safetensors":
-        check_safetensors(path)
 
 
 def _verify_members(path: Path, members: Sequence[Mapping[str, Any]]) -> None:

@@ -1,20 +1,22 @@
 """Is a file the container that it claims to be? Nothing is extracted, unpickled or executed.
 
-Two kinds are known: a `.pt`, which is a zip of stored members, and a `.safetensors`. All sizes
-come from outside, so each is held against the file's own before it is used: memory stays within
+Archives (a `.pt`: a zip of stored members), `.safetensors`, texts and sentencepiece models are
+known, and nothing else is accepted: a file whose name says nothing of what is in it could be a
+pickle, which no look at its bytes rules out. All sizes come from outside, so each is held against the file's own before it is used: memory stays within
 a few times PICKLE_LIMIT_BYTES, time within two readings of the file.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import math
 import re
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from orchestrator.contract import strict_json
@@ -121,8 +123,12 @@ def _check_member(info: zipfile.ZipInfo, name: str) -> None:
         raise CheckpointError(f"member {name} is compressed; torch stores")
     if info.flag_bits & ~_UTF8_AND_SIZES_BEHIND:
         raise CheckpointError(f"member {name} has the odd flags {info.flag_bits:#06x}")
-    if name.endswith(_PICKLES) and info.file_size > PICKLE_LIMIT_BYTES:
+    if _is_pickle(name) and info.file_size > PICKLE_LIMIT_BYTES:
         raise CheckpointError(f"member {name} has {info.file_size:,} bytes")
+
+
+def _is_pickle(name: str) -> bool:
+    return name.lower().endswith(_PICKLES)
 
 
 def _root(members: Mapping[str, zipfile.ZipInfo]) -> str:
@@ -133,8 +139,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Member:
     """Read one member to its end, which checks its CRC; hash it, and look into what is a pickle."""
     digest = hashlib.sha256()
     with archive.open(info) as member:
-        chunk = member.read(PICKLE_LIMIT_BYTES if name.endswith(_PICKLES) else _CHUNK_BYTES)
-        if name.endswith(_PICKLES):
+        chunk = member.read(PICKLE_LIMIT_BYTES if _is_pickle(name) else _CHUNK_BYTES)
+        if _is_pickle(name):
             check_pickle(chunk)
         elif chunk.startswith(_ZIP_START) and not name.startswith("data/"):
             raise CheckpointError(f"member {name} is an archive itself")
@@ -162,6 +168,54 @@ def check_safetensors(path: Path) -> None:
         reached = end
     if reached != size - 8 - header_bytes:
         raise CheckpointError("its tensors are not what fills it")
+
+
+def check_text(path: Path) -> None:
+    """Raise CheckpointError unless a file is UTF-8 without a NUL: no archive is, and no pickle
+    since protocol 2.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                if "\0" in decoder.decode(chunk):
+                    raise CheckpointError("it is no text: it holds a NUL")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"it is no text: {error.reason}") from error
+
+
+def check_sentencepiece(path: Path) -> None:
+    """Raise CheckpointError unless a `.model` begins as sentencepiece's do, and no pickle does."""
+    with path.open("rb") as file:
+        if file.read(1) != b"\n":
+            raise CheckpointError("it does not begin as a sentencepiece model")
+
+
+# What a session may hand over, by the end of a name in any case, and how it is looked into.
+_CHECKS: dict[str, Callable[[Path], object]] = {
+    **dict.fromkeys((".pt", ".pth", ".bin"), read_archive),
+    ".safetensors": check_safetensors,
+    **dict.fromkeys((".json", ".jsonl", ".txt", ".md", ".csv", ".jinja"), check_text),
+    ".model": check_sentencepiece,
+}
+
+
+def check_suffix(name: str) -> None:
+    """Raise CheckpointError if a file of this name could not be looked into."""
+    if _suffix(name) not in _CHECKS:
+        raise CheckpointError(
+            f"refused file {name!r}: its name ends in none of {', '.join(_CHECKS)}"
+        )
+
+
+def check_container(path: Path) -> None:
+    """Look into what a loader would open, without opening it as a loader does."""
+    _CHECKS[_suffix(path.name)](path)
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _span(name: str, tensor: Any) -> tuple[int, int]:

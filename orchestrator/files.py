@@ -211,23 +211,47 @@ class Files:
         return folder
 
     def deliver(self, manifest_sha256: str) -> None:
-        """Copy what the user wants to hold into the output folder, each file by one rename."""
+        """Copy what the user wants to hold into the output folder, each file by one rename.
+
+        What somebody else put there under one of these names is set aside as `NAME.yours`.
+        """
         source = self.stored(manifest_sha256)
         kept = set()
         for path in sorted(source.rglob("*")):
             if path.is_file():
-                name = path.relative_to(source)
-                self._replace_copy(path, self.output_dir / name)
-                kept.add(name.name)
+                target = self.output_dir / path.relative_to(source)
+                self._make_way(target)
+                self._replace_copy(path, target)
+                kept.add(path.name)
         for other in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
             if other.name not in kept and self._was_delivered(other):
                 self._disk.unlink(other)
 
+    def _make_way(self, target: Path) -> None:
+        """Set aside what is not this chain's where a file, or its folder, will be."""
+        if target.parent != self.output_dir and not target.parent.is_dir():
+            self._set_aside(target.parent)
+        if not self._was_delivered(target):
+            self._set_aside(target)
+
+    def _set_aside(self, path: Path) -> None:
+        """Give what is there, whatever it is, the first of its own names that is free."""
+        if not os.path.lexists(path):
+            return
+        free, number = path.with_name(f"{path.name}.yours"), 1
+        while os.path.lexists(free):
+            number += 1
+            free = path.with_name(f"{path.name}.yours-{number}")
+        self._disk.rename(path, free)
+        self._disk.flush(path.parent)
+
     def _was_delivered(self, path: Path) -> bool:
-        """Tell whether a file of the output folder is a copy of one in the store."""
-        size = path.stat().st_size if path.is_file() else None
-        copies = (folder / path.name for folder in (self.state_dir / "store").iterdir())
-        return any(copy.is_file() and copy.stat().st_size == size for copy in copies)
+        """Tell whether a file of the output folder is, byte for byte, one in the store."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        name = path.relative_to(self.output_dir)
+        copies = (folder / name for folder in (self.state_dir / "store").iterdir())
+        return any(copy.is_file() and _are_equal(copy, path) for copy in copies)
 
     def _link(self, source: Path, target: Path) -> None:
         """Give a file a second name; copy it where the file system has no hard links."""
@@ -249,6 +273,17 @@ class Files:
         disk.flush(temporary)
         disk.rename(temporary, target)
         disk.flush(target.parent)
+
+
+def _are_equal(one: Path, other: Path) -> bool:
+    """Compare two files' bytes; those of different size are not even opened."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as mine, other.open("rb") as theirs:
+        while chunk := mine.read(_CHUNK_BYTES):
+            if chunk != theirs.read(_CHUNK_BYTES):
+                return False
+    return True
 
 
 def _named(folder: Path, name: str) -> Path:

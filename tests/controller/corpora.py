@@ -310,6 +310,56 @@ def final_gadget(left):
     left.body["files"].append(left.entry("final_model/pytorch_model.bin", "final"))
 
 
+def handing_over(name, content):
+    """Add a file of this name to a final model."""
+
+    def spoil(left):
+        path = left.folder / "final_model" / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        left.body["files"].append(left.entry(f"final_model/{name}", "final"))
+
+    return spoil
+
+
+def zipped(member):
+    """An archive with one gadget, under this name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(f"archive/{member}", calling("os", "system"))
+    return buffer.getvalue()
+
+
+# What an own training may hand over beside its weights.
+HANDED_OVER = {
+    "config.json": b"{}",
+    "README.md": "caf\u00e9".encode(),
+    "merges.txt": b"",
+    "curve.csv": b"step,loss\n1,2.5\n",
+    "TOKENS.TXT": b"a\n",
+    "tokenizer.model": b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02",
+}
+CALLING = calling("os", "system")
+OLD_CALLING = b"cos\nsystem\n(Vtouch canary\ntR."  # protocol 0: plain text, no magic
+HIDDEN = [
+    *(Case(f"a gadget as {name}", handing_over(name, CALLING), "ends in none of")
+      for name in ("weights", "weights.pkl", "weights.ckpt", "weights.pt.gz", "args.joblib")),
+    *(Case(f"a gadget of protocol 0 as {name}", handing_over(name, OLD_CALLING), said)
+      for name, said in (("weights", "ends in none of"), ("x.npy", "ends in none of"),
+                         ("word2vec.model", "begin as a sentencepiece"),
+                         ("weights.PT", "not a readable archive"))),
+    *(Case(f"a gadget as {name}", handing_over(name, CALLING), said)
+      for name, said in (("vocab.json", "no text"), ("vocab.txt", "no text"),
+                         ("spiece.model", "begin as a sentencepiece"),
+                         ("weights.Bin", "not a readable archive"))),
+    *(Case(f"an archive with a gadget as {name}", handing_over(name, zipped(member)), said)
+      for name, member, said in (("weights.PT", "data.pkl", r"asks for os\.system"),
+                                 ("weights.pth", "data.PKL", r"asks for os\.system"),
+                                 ("weights.txt", "data.pkl", "no text"),
+                                 ("weights.model", "data.pkl", "begin as a sentencepiece"))),
+    Case("an archive's beginning as a text", handing_over("a.txt", b"PK\3\4\x14\0"), "holds a NUL"),
+    Case("half a character as a text", handing_over("a.txt", b"caf\xc3"), "no text"),
+]  # fmt: skip
 GOOD_MODEL = safetensors({"__metadata__": {"a": "b"}, "x": tensor(0, 4), "y": tensor(4, 8)})
 TWICE = b'{"x": %s, "x": %s}' % ((json.dumps(tensor(0, 8, [2])).encode(),) * 2)
 MODELS = [
@@ -433,7 +483,7 @@ LISTED = [
     Case("the same name twice", listing("training_history.json"), "lists a name twice|contract"),
 ]
 
-ALL = [*BYTES, *ARCHIVES, *PICKLES, *MODELS, *LINEAGE, *JSONS, *LISTED]
+ALL = [*BYTES, *ARCHIVES, *PICKLES, *MODELS, *HIDDEN, *LINEAGE, *JSONS, *LISTED]
 
 
 def tree(folder):

@@ -16,6 +16,26 @@ def test_what_a_session_left_in_good_order_is_accepted(collect, output, files):
     assert (stored / left.name).read_bytes() == (left.folder / left.name).read_bytes()
 
 
+def test_nothing_large_is_fetched_before_there_is_room_for_it(collect, output, files, monkeypatch):
+    left = output()
+    size = sum((left.folder / name).stat().st_size for name in left.body["publish"])
+    monkeypatch.setattr(type(files), "free_bytes", lambda _self: 3 * size - 1)
+
+    state = collect(left)
+
+    assert (state.phase, state.wait_reason) == (Phase.ENDED, "disk")
+    assert state.wait_message == f"less than {3 * size:,} bytes are free for the next checkpoint"
+    assert set(left.downloaded) == {"checkpoints/manifest.json"}
+
+
+def test_what_there_is_just_room_for_is_fetched(collect, output, files, monkeypatch):
+    left = output()
+    size = sum((left.folder / name).stat().st_size for name in left.body["publish"])
+    monkeypatch.setattr(type(files), "free_bytes", lambda _self: 3 * size)
+
+    assert collect(left).phase is Phase.VERIFIED
+
+
 def test_a_checkpoint_that_is_not_the_one_listed_makes_the_attempt_fruitless(collect, output):
     left = output()
     path = left.folder / left.name

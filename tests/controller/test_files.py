@@ -322,9 +322,10 @@ def test_staging_what_is_not_in_the_store_fails(files, stored):
 
 
 def test_a_delivery_replaces_whole_files_by_renaming(files, stored):
+    stored({"best_model.pt": b"old"}, sha="6" * 64)
     stored({"best_model.pt": b"new", "final_model/config.json": b"{}"})
     target = files.output_dir / "best_model.pt"
-    target.write_bytes(b"old")
+    files.deliver("6" * 64)
     reader = target.open("rb")
     before = os.fstat(reader.fileno()).st_ino
 
@@ -358,7 +359,72 @@ def test_a_delivery_does_not_follow_a_symlink_at_its_target(files, stored, tmp_p
     files.deliver(SHA)
 
     assert precious.read_bytes() == b"precious"
-    assert contents_of(files.output_dir) == {"a.pt": b"new"}
+    assert (files.output_dir / "a.pt.yours").readlink() == precious
+    assert not (files.output_dir / "a.pt").is_symlink()
+    assert (files.output_dir / "a.pt").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("own", [b"more than old", b"odd", b""])
+def test_a_delivery_sets_aside_a_file_that_is_not_its_own(files, stored, own):
+    stored({"a.pt": b"old"}, sha="6" * 64)
+    stored({"a.pt": b"new", "final_model/config.json": b"{}"})
+    (files.output_dir / "final_model").mkdir()
+    for name in ("a.pt", "final_model/config.json"):
+        (files.output_dir / name).write_bytes(own)
+
+    files.deliver(SHA)
+
+    assert contents_of(files.output_dir) == {
+        "a.pt": b"new",
+        "a.pt.yours": own,
+        "final_model/config.json": b"{}",
+        "final_model/config.json.yours": own,
+    }
+
+
+def test_what_was_set_aside_stays_when_more_is(files, stored):
+    stored({"a.pt": b"new"})
+    for own in (b"one", b"two", b"three"):
+        (files.output_dir / "a.pt").write_bytes(own)
+        files.deliver(SHA)
+        files.deliver(SHA)
+
+    assert contents_of(files.output_dir) == {
+        "a.pt": b"new",
+        "a.pt.yours": b"one",
+        "a.pt.yours-2": b"two",
+        "a.pt.yours-3": b"three",
+    }
+
+
+def test_a_folder_where_a_file_goes_and_a_file_where_a_folder_goes_stop_no_delivery(files, stored):
+    stored({"a.pt": b"new", "final_model/config.json": b"{}"})
+    (files.output_dir / "a.pt").mkdir()
+    (files.output_dir / "a.pt" / "mine").write_bytes(b"mine")
+    (files.output_dir / "final_model").write_bytes(b"mine too")
+
+    files.deliver(SHA)
+
+    assert contents_of(files.output_dir) == {
+        "a.pt": b"new",
+        "a.pt.yours/mine": b"mine",
+        "final_model/config.json": b"{}",
+        "final_model.yours": b"mine too",
+    }
+
+
+def test_a_delivery_deletes_no_checkpoint_that_its_user_changed(files, stored):
+    stored({"checkpoint_epoch1_step10.pt": b"ten"})
+    files.deliver(SHA)
+    (files.output_dir / "checkpoint_epoch1_step10.pt").write_bytes(b"TEN")
+    stored({"checkpoint_epoch1_step20.pt": b"twenty"}, sha="6" * 64)
+
+    files.deliver("6" * 64)
+
+    assert contents_of(files.output_dir) == {
+        "checkpoint_epoch1_step10.pt": b"TEN",
+        "checkpoint_epoch1_step20.pt": b"twenty",
+    }
 
 
 def test_a_delivery_removes_the_checkpoint_that_it_delivered_before(files, stored):

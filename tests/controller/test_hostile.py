@@ -66,6 +66,16 @@ def test_a_finished_model_in_good_order_is_accepted(collect_and_watch, output):
     assert collect_and_watch(left).phase is Phase.VERIFIED
 
 
+@pytest.mark.parametrize(("name", "content"), corpora.HANDED_OVER.items())
+def test_a_text_or_a_tokenizer_beside_the_weights_is_accepted(
+    collect_and_watch, output, name, content
+):
+    left = output()
+    corpora.handing_over(name, content)(left)
+
+    assert collect_and_watch(left).phase is Phase.VERIFIED
+
+
 @pytest.mark.parametrize("case", corpora.JSONS, ids=lambda case: case.name)
 def test_a_spoilt_verdict_says_nothing_and_costs_nothing(collect_and_watch, output, case):
     left = output()

@@ -297,6 +297,19 @@ def test_a_verdict_that_appears_after_the_manifest_is_waited_for(simulate):
     assert run.state.halt_code == "nonfinite_loss"
 
 
+@pytest.mark.parametrize("name", ["session.json", "checkpoints/manifest.json"])
+def test_a_document_that_arrives_spoilt_twice_is_still_heard(simulate, name):
+    spoil = garbling(lambda content: content[: len(content) // 2])
+    fault = Fault("download", spoil, times=2, matches=lambda file, *_args: file.name == name)
+    run = simulate(faults=[fault], scripts={1: Script(reason="nonfinite_loss")})
+
+    run.run()
+
+    assert fault.fired == 2
+    assert run.state.halt_code == "nonfinite_loss"
+    assert run.kinds(Kind.FRUITLESS) == []
+
+
 def test_a_session_that_names_another_parent_is_rejected(simulate):
     run = simulate(scripts={2: Script(denies_parent=True)})
 
