@@ -29,7 +29,7 @@ LASTING = {
     Phase.IDLE: Fault("push", answering(Refused(Trouble.CAPACITY, "full")), nth=2, times=2),
     Phase.PUSH_UNKNOWN: Fault("push", lost_request, nth=2),
     Phase.LIVE: None,
-    Phase.ENDED: Fault("outputs", answering(()), nth=5),
+    Phase.ENDED: Fault("outputs", answering(()), matches=lambda _, version: version == 2),
     Phase.VERIFIED: Fault("publish_version", answering(Refused(Trouble.BUSY, "denied")), times=2),
     Phase.PUBLISH_UNKNOWN: Fault("publish_version", lost_request),
     Phase.PUBLISHED: Fault("publish_version", publishing_slowly(1800.0)),
