@@ -52,6 +52,7 @@ PROTECTIONS = [
         _LAUNCH,
         "if kernel.carries(found.source, push.token):",
         "if found:",
+        _PUSHES + "somebody_elses_version_is_not_taken_for_a_push_whose_answer_was_lost",
         invariants=("I2",),
     ),
     Protection(
@@ -77,7 +78,7 @@ PROTECTIONS = [
         _CONTEXT,
         "bits = self.rng.getrandbits(128)",
         "bits = (7)",
-        invariants=("I2",),
+        invariants=("I2", "I6"),
     ),
     Protection(
         "nothing is pushed on top of a version that the journal does not know",
@@ -105,7 +106,7 @@ PROTECTIONS = [
         _LAUNCH,
         "if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:",
         "if True:",
-        invariants=("I6",),
+        invariants=("I6", "I11"),
     ),
     Protection(
         "no session is pushed before the head can be mounted",
@@ -220,6 +221,13 @@ PROTECTIONS = [
         _CHECKPOINTS,
         'if files.sha256(folder, name) != entry["sha256"]:',
         "if False:",
+        also=(
+            Edit(
+                _CHECKPOINTS,
+                'return bool(files.sha256(folder, name) == entry["sha256"])',
+                "return True",
+            ),
+        ),
         invariants=("I5",),
     ),
     Protection(
@@ -297,7 +305,7 @@ PROTECTIONS = [
         _PUBLISH,
         "if not context.is_settled(publication.sent_age, patience):",
         "if False:",
-        invariants=("I2",),
+        invariants=("I2", "I11"),
     ),
     Protection(
         "a read that fails does not show that a version is absent",
@@ -321,7 +329,7 @@ PROTECTIONS = [
         _PUBLISH,
         "    return _holds(context, version)\n\n\ndef _holds",
         "    return True\n\n\ndef _holds",
-        invariants=("I2", "I11"),
+        _PUBLICATIONS + "somebody_elses_version_is_not_taken_for_one_whose_answer_was_lost",
     ),
     Protection(
         "a version that was published late is adopted, not published again",
@@ -352,7 +360,7 @@ PROTECTIONS = [
         _PUBLISH,
         "if published_names(files, manifest) != set(_files(pending)):",
         "if False:",
-        invariants=("I2", "I4"),
+        invariants=("I2", "I4", "I11"),
     ),
     Protection(
         "the head is a version whose files have their sizes",

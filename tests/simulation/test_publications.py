@@ -522,3 +522,19 @@ def test_a_version_that_failed_behind_somebody_elses_is_published_again(simulate
     assert "its files have not been there" in run.kinds(Kind.PUBLISH_INCOMPLETE)[0].data["message"]
     check_reached(run, sessions=3)
     assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 4, 5]
+
+
+def test_somebody_elses_version_is_not_taken_for_one_whose_answer_was_lost(simulate):
+    def overtaken(call, request):
+        run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+        return lost_request(call, request)
+
+    fault = Fault("publish_version", overtaken)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired == 1
+    assert run.kinds(Kind.PUBLISH_INCOMPLETE) == []
+    check_reached(run, sessions=3)
+    assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 3, 4]

@@ -241,6 +241,21 @@ def test_somebody_who_pushes_between_the_last_look_and_ours_is_noticed(simulate)
     assert len(run.kinds(Kind.HALTED)) == 1
 
 
+def test_somebody_elses_version_is_not_taken_for_a_push_whose_answer_was_lost(simulate):
+    def race(call, request):
+        run.host.push_by_hand(KERNEL)
+        return lost_answer(call, request)
+
+    run = simulate(faults=[Fault("push", race, nth=2)])
+
+    assert run.run().halt_code == "foreign_kernel_version"
+    run.retry()
+    run.run()
+
+    check_reached(run, sessions=3)
+    assert [event.data["version"] for event in run.kinds(Kind.PUSH_DONE)] == [1, 3, 4]
+
+
 def test_a_version_in_between_that_cannot_be_read_is_waited_for(simulate):
     def race(call, request):
         run.host.push_by_hand(KERNEL)
