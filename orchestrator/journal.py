@@ -296,9 +296,11 @@ def _failure(path: Path, error: Exception) -> KchainError:
         return NotNow(message + "make room or end the other program, and run the command again")
     if code in _NOT_PERMITTED:
         return ConfigError(message + "check the folder's permissions, and run the command again")
-    return _corrupt(path, str(error))
+    return _corrupt(path, str(error) or "reading it needs more memory than there is")
 
 
-_TROUBLE = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite quotes what it cannot read
+# Beside SQLite's own: where it quotes what it cannot read, and where a damaged length asks for
+# more memory than there is.
+_TROUBLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _NOT_PERMITTED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}

@@ -139,7 +139,8 @@ def start_run(folder, env):
     return subprocess.Popen(
         [sys.executable, "-m", "orchestrator", "run", "--sessions", "3"],
         cwd=folder,
-        env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
+        # Kills in a row before anything is sent count as attempts; nobody kills so often.
+        env={**os.environ, **env, "PYTHONPATH": str(ROOT), "KCHAIN_CHAIN_MAX_ATTEMPTS": "10"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
