@@ -7,7 +7,7 @@ act between ticks. After so many effects it is over, and the chain must reach it
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -306,12 +306,20 @@ def mend(run: Simulation) -> None:
     if run.state.halt_code == "foreign_dataset_version" and head:
         stored = run.store / head.checkpoint.manifest_sha256
         names = [*head.checkpoint.publish, "manifest.json"]
-        run.host.publish_by_hand(DATASET, {name: (stored / name).read_bytes() for name in names})
-        run.clock.advance(DAY)
+        _add_version(run, {name: (stored / name).read_bytes() for name in names})
     if run.state.halt_code == "stuck_dataset":
-        run.host.publish_by_hand(DATASET, {"notes.txt": b"mine"})
-        run.clock.advance(DAY)
+        _add_version(run, {"notes.txt": b"mine"})
     run.retry()
+
+
+def _add_version(run: Simulation, contents: Mapping[str, bytes]) -> None:
+    """Add a version as a person does: where Kaggle denies it once, again the next day."""
+    try:
+        run.host.publish_by_hand(DATASET, contents)
+    except Refusal:
+        run.clock.advance(DAY)
+        run.host.publish_by_hand(DATASET, contents)
+    run.clock.advance(DAY)
 
 
 _ACTS = (
