@@ -245,7 +245,7 @@ APART = [
     Protection(
         "what SQLite cannot even quote is damage like any other",
         _JOURNAL,
-        "_TROUBLE = (sqlite3.Error, UnicodeDecodeError)",
+        "_TROUBLE = (sqlite3.Error, UnicodeDecodeError, MemoryError)",
         "_TROUBLE = (sqlite3.Error,)",
         "tests/crash/test_journal_damage.py::test_a_journal_whose_schema_was_changed_is_refused",
     ),
