@@ -161,7 +161,7 @@ PROTECTIONS = [
         _LAUNCH,
         "if isinstance(info, Gone) and _is_overdue(context, push):",
         "if isinstance(info, Gone):",
-        invariants=("I1",),
+        invariants=("I1", "I11"),
     ),
     Protection(
         "the status asked for is that of the version pushed",
@@ -191,7 +191,7 @@ PROTECTIONS = [
         _CHECKPOINTS,
         "if body[key] != getattr(expected, key):",
         "if False:",
-        _SESSIONS + "the_output_of_another_session_is_not_taken_for_the_one_that_was_asked_for",
+        _SESSIONS + "the_output_of_an_attempt_that_was_given_up_is_not_taken_for_the_next_ones",
         invariants=("I3",),
     ),
     Protection(

@@ -270,6 +270,26 @@ def test_a_session_that_kaggle_does_not_have_costs_an_attempt_only(simulate):
     check_reached(run, sessions=3, pushes=4)
 
 
+def test_the_output_of_an_attempt_that_was_given_up_is_not_taken_for_the_next_ones(simulate):
+    def of_the_one_before(call, kernel, version):
+        return call(kernel, version - 1)
+
+    lost = Fault(
+        "session", answering(Gone("no session")), times=MOST_TICKS, matches=lambda _, n: n == 2
+    )
+    mixed_up = Fault(
+        "outputs", of_the_one_before, times=MOST_TICKS, matches=lambda _, version: version == 3
+    )
+    run = simulate(faults=[lost, mixed_up])
+
+    run.run()
+
+    assert lost.fired
+    assert mixed_up.fired
+    check_commits(run)
+    check_reached(run, sessions=3, pushes=5)
+
+
 def test_outputs_that_take_minutes_to_appear_are_waited_for(simulate):
     def after_five_minutes(call, *args):
         age = run.journal.age
