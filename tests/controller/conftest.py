@@ -65,18 +65,18 @@ def server(serve):
     return serve()
 
 
-@pytest.fixture(scope="module")
-def module_server():
-    """One server for a module's tests; each of them gets it with a new script."""
+@pytest.fixture(scope="session")
+def shared_server():
+    """One server for many tests; each of them gets it with a new script."""
     with serving() as start:
         yield start()
 
 
 @pytest.fixture
-def scripted(module_server):
-    module_server.script = Script()
-    yield module_server
-    module_server.script.released.set()
+def scripted(shared_server):
+    shared_server.script = Script()
+    yield shared_server
+    shared_server.script.released.set()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _PUBLICATIONS = "tests/simulation/test_publications.py::test_"
 _RECOVERY = "tests/simulation/test_recovery.py::test_"
-_JOURNALS = "tests/controller/test_journal.py::test_"
+_DAMAGED = "tests/controller/journal/test_damage.py::test_"
 _DAMAGE = "tests/crash/test_journal_damage.py::test_a_journal_with_"
 
 
@@ -204,21 +204,21 @@ APART = [
         _JOURNAL,
         "if version == FORMAT:",
         "if version >= FORMAT:",
-        _JOURNALS + "what_another_kchain_wrote_is_refused_by_name_and_left_alone",
+        _DAMAGED + "what_another_kchain_wrote_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "a journal with an event that was changed is refused",
         _JOURNAL,
         "    if not is_whole:",
         "    if False:",
-        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+        _DAMAGED + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "a journal that lacks an event is refused",
         _JOURNAL,
         "if seq != expected:",
         "if False:",
-        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+        _DAMAGED + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "a journal with an event of another chain is refused",
@@ -233,7 +233,7 @@ APART = [
         _JOURNAL,
         "hashlib.sha256(json.dumps(row, sort_keys=True)",
         'hashlib.sha256(json.dumps((*row[:4], row[4]["data"]), sort_keys=True)',
-        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+        _DAMAGED + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "all of a journal's file is looked at, not only what is read",
@@ -254,14 +254,14 @@ APART = [
         _JOURNAL,
         'getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)',
         "error.sqlite_errorcode",
-        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+        _DAMAGED + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "a file of another kind that says nothing of its format is not made a journal",
         _JOURNAL,
         "        elif pages:\n",
         "        elif False:\n",
-        _JOURNALS + "a_damaged_journal_is_refused_by_name_and_left_alone",
+        _DAMAGED + "a_damaged_journal_is_refused_by_name_and_left_alone",
     ),
     Protection(
         "an event that was acknowledged survives a power cut",
@@ -306,7 +306,7 @@ APART = [
         "orchestrator/kaggle/api.py",
         "if secret := leaks.find(request.source, self._credential.secrets):",
         "if secret := None:",
-        "tests/controller/test_api.py::test_a_notebook_with_a_secret_is_never_sent",
+        "tests/controller/api/test_credentials.py::test_a_notebook_with_a_secret_is_never_sent",
     ),
     Protection(
         "a credential that others may read is refused (I10)",
