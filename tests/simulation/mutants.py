@@ -17,6 +17,7 @@ _TESTS = "tests/simulation/test_"
 _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _PUBLICATIONS = "tests/simulation/test_publications.py::test_"
+_FOREIGN = "tests/simulation/test_foreign.py::test_"
 _RECOVERY = "tests/simulation/test_recovery.py::test_"
 _CLOCKS = "tests/simulation/test_clock.py::test_"
 
@@ -113,8 +114,7 @@ PROTECTIONS = [
         _LAUNCH,
         "if not info.is_ready:",
         "if False:",
-        _PUBLICATIONS
-        + "the_head_that_somebody_published_again_is_waited_for_until_it_can_be_mounted",
+        _FOREIGN + "the_head_that_somebody_published_again_is_waited_for_until_it_can_be_mounted",
         invariants=("I6",),
     ),
     Protection(
@@ -290,7 +290,7 @@ PROTECTIONS = [
         _PUBLISH,
         "    if not known:\n        context.halt(",
         "    if False:\n        context.halt(",
-        _PUBLICATIONS + "a_dataset_that_somebody_else_made_is_left_alone_until_told_otherwise",
+        _FOREIGN + "a_dataset_that_somebody_else_made_is_left_alone_until_told_otherwise",
         invariants=("I9",),
     ),
     Protection(
@@ -329,7 +329,7 @@ PROTECTIONS = [
         _PUBLISH,
         "    return _holds(context, version)\n\n\ndef _holds",
         "    return True\n\n\ndef _holds",
-        _PUBLICATIONS + "somebody_elses_version_is_not_taken_for_one_whose_answer_was_lost",
+        _FOREIGN + "somebody_elses_version_is_not_taken_for_one_whose_answer_was_lost",
     ),
     Protection(
         "a version that was published late is adopted, not published again",

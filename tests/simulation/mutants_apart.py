@@ -15,7 +15,7 @@ _FILES = "orchestrator/files.py"
 _TESTS = "tests/simulation/test_"
 _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
-_PUBLICATIONS = "tests/simulation/test_publications.py::test_"
+_FOREIGN = "tests/simulation/test_foreign.py::test_"
 _RECOVERY = "tests/simulation/test_recovery.py::test_"
 _DAMAGED = "tests/controller/journal/test_damage.py::test_"
 _DAMAGE = "tests/crash/test_journal_damage.py::test_a_journal_with_"
@@ -126,21 +126,21 @@ APART = [
         _LAUNCH,
         "if info.is_private is False:",
         "if False:",
-        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+        _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
         "no session is pushed beside a dataset that went public",
         _LAUNCH,
         "if not info.is_private:",
         "if False:",
-        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+        _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
         "nothing is published to a dataset that went public",
         _PUBLISH,
         "if not info.is_private:",
         "if False:",
-        _PUBLICATIONS + "a_chain_halts_when_something_of_it_went_public",
+        _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
         "the output of a session that started without its checkpoint is not looked at",
@@ -321,6 +321,6 @@ APART = [
         _CONTEXT,
         "if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:",
         "if True:",
-        _PUBLICATIONS + "a_chain_halts_when_something_of_it_is_gone",
+        _FOREIGN + "a_chain_halts_when_something_of_it_is_gone",
     ),
 ]

@@ -10,6 +10,8 @@ _COPIES = "orchestrator/phases/copies.py"
 _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _PUBLICATIONS = "tests/simulation/test_publications.py::test_"
+_FOREIGN = "tests/simulation/test_foreign.py::test_"
+_DAMAGED = "tests/simulation/test_copies.py::test_"
 _CLOCKS = "tests/simulation/test_clock.py::test_"
 
 STRAY = [
@@ -77,22 +79,21 @@ STRAY = [
         _PUBLISH,
         "if not copies.is_whole(context, pending.manifest_sha256, names):",
         "if False:",
-        _PUBLICATIONS + "a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
+        _DAMAGED + "a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
     ),
     Protection(
         "a damaged copy is not taken for what was kept",
         _COPIES,
         "return kept if has_needed and is_whole(context, manifest.sha256, kept) else []",
         "return kept",
-        _PUBLICATIONS + "a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
+        _DAMAGED + "a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
     ),
     Protection(
         "a damaged copy that nothing can replace halts the chain",
         "orchestrator/phases/collect.py",
         "    if context.state.is_damaged:\n",
         "    if False:\n",
-        _PUBLICATIONS
-        + "a_damaged_copy_that_cannot_be_fetched_halts_the_chain_until_it_is_restored",
+        _DAMAGED + "a_damaged_copy_that_cannot_be_fetched_halts_the_chain_until_it_is_restored",
     ),
     Protection(
         "a version that failed is noticed at once",
@@ -120,7 +121,7 @@ STRAY = [
         _PUBLISH,
         "if isinstance(files, Gone) and _is_stuck(context):",
         "if False:",
-        _PUBLICATIONS + "a_version_that_failed_behind_somebody_elses_is_published_again",
+        _FOREIGN + "a_version_that_failed_behind_somebody_elses_is_published_again",
         invariants=("I11",),
     ),
 ]

@@ -1,16 +1,15 @@
-"""A lost laptop: the journal is rebuilt from what Kaggle holds, and the chain goes on."""
+"""The journal is rebuilt from what Kaggle holds, and the chain goes on."""
 
 import json
-import random
 from dataclasses import replace
 
 import pytest
 
-from orchestrator.emulator.records import Push, Twist
+from orchestrator.emulator.records import Push
 from orchestrator.errors import ConfigError
 from orchestrator.kaggle.port import Gone
 from orchestrator.machine import Kind, Phase
-from tests.simulation.chain import DATASET, KERNEL, Act, Plan, Simulation, live_in_session
+from tests.simulation.chain import DATASET, KERNEL, Act, live_in_session
 from tests.simulation.faults import (
     Fault,
     answering,
@@ -23,105 +22,11 @@ from tests.simulation.faults import (
     without_file,
 )
 from tests.simulation.host import PLATFORM
-from tests.simulation.schedules import run_one
+from tests.simulation.laptops import lose_and_recover
 from tests.simulation.session import Script
-from tests.simulation.storm import Storm, draw
 from tests.simulation.truth import check_heads, check_reached
 
 HOUR = 3600.0
-STORMS, MANY_STORMS = 60, 5_000
-STRIDE = 9  # of the sample of effects at which a laptop is lost
-
-
-@pytest.fixture(scope="module")
-def effects():
-    """The names of the effects of a clean chain of two sessions, in order."""
-    with Simulation(Plan(), sessions=2) as run:
-        run.run()
-        return run.effects.names
-
-
-def lose_and_recover(run):
-    before = run.lose_the_laptop()
-    after = run.recover()
-    check_heads(run)
-    return before, after
-
-
-def check_recovered(before, after):
-    """The same head; or the next one, if it was on Kaggle already and only not yet recorded."""
-    if after.heads == before.heads:
-        assert after.head == before.head
-    else:
-        assert (after.heads, after.head.checkpoint) == (before.heads + 1, before.pending)
-
-
-def lose_at_every(effects, numbers, moment):
-    sent = effects.index("journal.append push_sent")  # before it nothing is on Kaggle
-    for number in numbers:
-        if not sent + 1 < number < len(effects) - 1:
-            continue
-        with Simulation(Plan(kills=[(number, moment)]), sessions=2) as run:
-            run.run_until_killed()
-
-            check_recovered(*lose_and_recover(run))
-            run.run()
-            check_reached(run, sessions=2)
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_laptop_lost_at_any_effect_costs_no_head_and_starts_no_session_twice(effects, moment):
-    start = 0 if moment == "before" else STRIDE // 2
-
-    lose_at_every(effects, range(start, len(effects), STRIDE), moment)
-
-
-@pytest.mark.prove
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_laptop_lost_at_every_effect_costs_no_head_and_starts_no_session_twice(effects, moment):
-    lose_at_every(effects, range(len(effects)), moment)
-
-
-class LaptopStorm(Storm):
-    """A storm in which the laptop is lost as well, at a moment that the seed draws."""
-
-    def __init__(self, seed):
-        super().__init__(seed)
-        self.at, self.losses = random.Random(f"laptop {seed}").randrange(3, 80), 0  # noqa: S311
-
-    def act(self, run):
-        state = run.state
-        may_be_lost = state.phase not in (Phase.RECOVERING, Phase.HALTED) and state.kernel_version
-        if not self.losses and state.seq >= self.at and may_be_lost:
-            self.losses += 1
-            lose_and_recover(run)
-        super().act(run)
-
-    def twist(self, operation):
-        twist = super().twist(operation)  # only the lost journal knew of a session elsewhere
-        return None if twist is Twist.LAND_ELSEWHERE else twist
-
-
-def lose_in_storms(seeds):
-    """Lose a laptop in each of these storms; tell how many were lost."""
-    lost = 0
-    for seed in seeds:
-        with draw(seed, LaptopStorm) as run:
-            run_one(run)
-            lost += run.plan.losses
-    return lost
-
-
-def test_a_laptop_lost_in_a_storm_costs_no_head():
-    assert lose_in_storms(range(STORMS)) > 0.9 * STORMS
-
-
-@pytest.mark.prove
-def test_many_laptops_lost_in_storms_cost_no_head(proven):
-    lost = lose_in_storms(range(MANY_STORMS))
-
-    assert lost > 0.9 * MANY_STORMS
-    proven("laptops lost in storms, the same head recovered", f"{lost:,} of {lost:,}")
 
 
 def test_a_session_that_runs_is_watched_again_at_once(simulate):
@@ -308,25 +213,6 @@ def test_a_read_that_fails_is_asked_again(simulate, verb):
 
     assert fault.fired
     assert after.head == before.head
-
-
-def test_a_crash_at_any_effect_of_a_recovery_changes_nothing(simulate):
-    with Simulation(Plan(), sessions=2) as clean:
-        clean.run()
-        first = len(clean.effects.names)
-        clean.lose_the_laptop()
-        clean.recover()
-        last = len(clean.effects.names)
-
-    kills = [(number, ("before", "after")[number % 2]) for number in range(first, last)]
-    for kill in [*kills, (last - 1, "after"), (last - 1, "before")]:
-        run = simulate(sessions=2, kills=[kill])
-        run.run()
-
-        check_recovered(*lose_and_recover(run))
-        assert len(run.effects.fired) == 1
-        run.run()
-        check_reached(run, sessions=2)
 
 
 def test_a_head_that_is_nowhere_whole_halts_and_is_found_when_it_is_mended(simulate):
