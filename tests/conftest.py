@@ -8,14 +8,14 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from orchestrator.emulator.client_env import REDIRECT
+from tests import running
+from tests.running import COMMAND, ROOT, environment
 
-ROOT = Path(__file__).parent.parent
 CLIENTS = ROOT / ".venv" / "clients"
 
 
@@ -109,18 +109,51 @@ def line_template():
 def kchain(tmp_path):
     """Run the real command in a folder of its own; return the finished process."""
 
-    def run(*args, cwd=tmp_path, env=None, timeout=120):
-        return subprocess.run(
-            [sys.executable, "-m", "orchestrator", *map(str, args)],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140", **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+    def run(*args, cwd=tmp_path, env=None, **options):
+        command = [*COMMAND, *map(str, args)]
+        return running.run(command, cwd=cwd, env=environment(env), **options)
 
     return run
+
+
+@pytest.fixture
+def controller(tmp_path, point_at):
+    """Start a command in the background, in that folder; it is ended with the test."""
+    started = []
+
+    def start(*args, **additions):
+        process = subprocess.Popen(
+            [*COMMAND, *args],
+            cwd=tmp_path,
+            env=environment(point_at | additions),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def local_kaggle(tmp_path):
+    with running.standing(tmp_path / "kaggle") as local:
+        yield local
+
+
+@pytest.fixture
+def point_at(local_kaggle):
+    """What sends a command to that local Kaggle."""
+    return running.pointing_at(local_kaggle)
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    return running.wait_until
 
 
 @pytest.fixture

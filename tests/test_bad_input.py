@@ -13,32 +13,14 @@ import pytest
 from filelock import FileLock
 
 from orchestrator.cli.run import TRAIN_PACKAGES
-from orchestrator.emulator.server import LocalKaggle, Settings
-
-ROOT = Path(__file__).parent.parent
-QUICK = """
-[timing]
-poll_seconds = 0.1
-settle_seconds = 1.0
-read_gap_seconds = 0.2
-retry_seconds = 0.2
-"""
-SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
+from orchestrator.emulator.server import LocalKaggle
+from tests.running import QUICK, ROOT, environment, pointing_at, run, standing
 
 
 @pytest.fixture(scope="module")
 def local_kaggle(tmp_path_factory):
-    with LocalKaggle(tmp_path_factory.mktemp("kaggle"), settings=SETTINGS) as local:
+    with standing(tmp_path_factory.mktemp("kaggle")) as local:
         yield local
-        local.close(kill_sessions=True)
-
-
-@pytest.fixture
-def point_at(local_kaggle):
-    return {
-        "KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url,
-        "KAGGLE_API_TOKEN": local_kaggle.token,
-    }
 
 
 def assert_one_line(done, code, *fragments):
@@ -118,11 +100,10 @@ def test_no_credential_says_where_to_get_one(kchain, project_folder):
     assert_one_line(kchain("run"), 2, "no Kaggle credential", "access_token")
 
 
-def test_a_wrong_credential_is_refused_by_name(kchain, project_folder, local_kaggle):
+def test_a_wrong_credential_is_refused_by_name(kchain, project_folder, point_at):
     project_folder()
-    env = {"KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url, "KAGGLE_API_TOKEN": "KGAT_wrong"}
 
-    done = kchain("run", env=env)
+    done = kchain("run", env={**point_at, "KAGGLE_API_TOKEN": "KGAT_wrong"})
 
     assert_one_line(done, 2, "refused the credential from KAGGLE_API_TOKEN")
     assert "KGAT_wrong" not in done.stdout + done.stderr
@@ -310,9 +291,9 @@ def test_another_endpoint_than_the_chains_own_is_refused(
 ):
     project_folder(name="bound", extra=QUICK)
     assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
-    with LocalKaggle(tmp_path / "elsewhere", settings=SETTINGS) as other:
-        env = {"KCHAIN_KAGGLE_ENDPOINT": other.url, "KAGGLE_API_TOKEN": other.token}
-        assert_one_line(kchain("run", env=env), 2, "bound to endpoint", other.url)
+    with standing(tmp_path / "elsewhere") as other:
+        done = kchain("run", env=pointing_at(other))
+        assert_one_line(done, 2, "bound to endpoint", other.url)
         assert other.state()["sessions"] == []
 
 
@@ -324,14 +305,10 @@ def test_dry_run_without_the_training_packages_names_the_install_command(tmp_pat
         if entry.name.partition("-")[0] not in TRAIN_PACKAGES and entry.suffix != ".pth":
             (installed / entry.name).symlink_to(entry)
 
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-S", "-m", "orchestrator", "run", "--dry-run"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{installed}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        env=environment({"PYTHONPATH": f"{installed}:{ROOT}"}),
     )
 
     assert_one_line(done, 2, "torch", 'pip install "kchain[train]"')

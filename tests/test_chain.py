@@ -1,45 +1,13 @@
 """A whole chain through the real command, the official client and a local Kaggle over HTTP."""
 
 import json
-import os
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from orchestrator.emulator.faults import Fault
-from orchestrator.emulator.server import LocalKaggle, Settings
-from tests.crash.place import wait_until
-
-ROOT = Path(__file__).parent.parent
-QUICK = """
-[timing]
-poll_seconds = 0.1
-settle_seconds = 1.0
-read_gap_seconds = 0.2
-grace_seconds = 5.0
-retry_seconds = 0.2
-"""
-SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
-
-
-@pytest.fixture
-def local_kaggle(tmp_path):
-    with LocalKaggle(tmp_path / "kaggle", settings=SETTINGS) as local:
-        yield local
-        local.close(kill_sessions=True)
-
-
-@pytest.fixture
-def point_at(local_kaggle):
-    return {
-        "KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url,
-        "KAGGLE_API_TOKEN": local_kaggle.token,
-    }
+from tests.running import QUICK, count_events, wait_until
 
 
 def test_three_sessions_chain_and_running_again_adds_none(
@@ -85,13 +53,14 @@ def test_ticks_alone_carry_a_chain(kchain, project_folder, local_kaggle, point_a
     assert status["finished"] == "all 3 sessions are done"
 
 
-def test_a_killed_run_goes_on_and_starts_nothing_twice(project_folder, local_kaggle, point_at):
+def test_a_killed_run_goes_on_and_starts_nothing_twice(project_folder, local_kaggle, controller):
     folder = project_folder(extra=QUICK)
     journal = folder / ".kchain" / "demo" / "journal.db"
     kills = 0
 
     for stop_at in (3, 4, 6, 8, 10, 12, 15, 20, 10_000):
-        process = start_run(folder, point_at)
+        # Kills in a row before anything is sent count as attempts; nobody kills so often.
+        process = controller("run", "--sessions", "3", KCHAIN_CHAIN_MAX_ATTEMPTS="10")
         if wait_for_events(journal, stop_at, process):
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -102,11 +71,11 @@ def test_a_killed_run_goes_on_and_starts_nothing_twice(project_folder, local_kag
     assert_exactly_three_sessions(local_kaggle)
 
 
-def test_an_interrupted_run_says_how_to_go_on(project_folder, local_kaggle, point_at):
+def test_an_interrupted_run_says_how_to_go_on(project_folder, controller):
     folder = project_folder(extra=QUICK)
     journal = folder / ".kchain" / "demo" / "journal.db"
 
-    process = start_run(folder, point_at)
+    process = controller("run", "--sessions", "3")
     assert wait_for_events(journal, 4, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
@@ -135,31 +104,11 @@ def test_a_lost_answer_is_found_on_kaggle_again(
     assert_exactly_three_sessions(local_kaggle)
 
 
-def start_run(folder, env):
-    return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "run", "--sessions", "3"],
-        cwd=folder,
-        # Kills in a row before anything is sent count as attempts; nobody kills so often.
-        env={**os.environ, **env, "PYTHONPATH": str(ROOT), "KCHAIN_CHAIN_MAX_ATTEMPTS": "10"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def wait_for_events(journal, count, process):
     """Wait until the journal holds so many events; False if the process ended before."""
     has_ended = lambda: process.poll() is not None  # noqa: E731
     wait_until(lambda: has_ended() or count_events(journal) >= count, f"event {count}")
     return not has_ended()
-
-
-def count_events(journal):
-    try:
-        with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as db:
-            return db.execute("SELECT count(*) FROM events").fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
 
 
 def assert_exactly_three_sessions(local_kaggle):

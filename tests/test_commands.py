@@ -14,13 +14,12 @@ from click.shell_completion import BashComplete
 from orchestrator.cli import COMMANDS, cli
 from orchestrator.config import load
 from orchestrator.emulator.server import LocalKaggle
-
-ROOT = Path(__file__).parent.parent
+from tests.running import COMMAND, environment, standing
 
 
 @pytest.fixture(scope="module")
 def local_kaggle(tmp_path_factory):
-    with LocalKaggle(tmp_path_factory.mktemp("kaggle")) as local:
+    with standing(tmp_path_factory.mktemp("kaggle")) as local:
         yield local
 
 
@@ -53,12 +52,11 @@ def test_every_line_that_init_comments_out_is_valid_when_it_is_not(kchain, tmp_p
     assert load(path, {}).settings.kernel.time_budget_seconds == 41_400
 
 
-def test_doctor_names_the_account_and_the_quota(kchain, project_folder, local_kaggle):
+def test_doctor_names_the_account_and_the_quota(kchain, project_folder, local_kaggle, point_at):
     project_folder()
-    env = {"KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url, "KAGGLE_API_TOKEN": local_kaggle.token}
 
-    done = kchain("doctor", env=env)
-    as_json = kchain("doctor", "--json", env=env)
+    done = kchain("doctor", env=point_at)
+    as_json = kchain("doctor", "--json", env=point_at)
 
     assert done.returncode == 0, done.stdout
     assert "the credential is local's, 30.0 GPU hours left" in done.stdout
@@ -115,9 +113,9 @@ def test_a_local_run_rehearses_the_gpu_that_the_configuration_names(kchain, proj
 
 def test_local_serve_prints_variables_that_point_a_client_at_it(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "orchestrator", "local", "serve"],
+        [*COMMAND, "local", "serve"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment({"PYTHONUNBUFFERED": "1"}),
         stdout=subprocess.PIPE,
         text=True,
     ) as server:

@@ -4,13 +4,12 @@ import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from orchestrator.cli import COMMANDS
+from tests.running import ROOT
 
-ROOT = Path(__file__).parent.parent
 FOLDERS_IN_FULL = ("orchestrator", "kernel_template", "docs")
 # Named in the tree as a folder with its main files: their neighbours are details of one room.
 SUMMED_UP = ("orchestrator/emulator", "kernel_template/contract")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import requests
@@ -18,10 +17,9 @@ from orchestrator.cli import cli
 from orchestrator.emulator.catalogue import CATALOGUE
 from orchestrator.emulator.chaos import Chaos
 from orchestrator.emulator.server import LocalKaggle
-from tests.crash.place import wait_until
+from tests.running import COMMAND, environment, run, wait_until
 
-ROOT = Path(__file__).parent.parent
-SERVE = (sys.executable, "-m", "orchestrator", "local", "serve")
+SERVE = (*COMMAND, "local", "serve")
 QUOTA = "GetAcceleratorQuotaStatistics"
 CALLS = f"""
 import os, requests
@@ -212,7 +210,7 @@ def serving(folder, stdout=subprocess.PIPE):
     with subprocess.Popen(
         ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *SERVE],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=stdout,
         text=True,
     ) as process:
@@ -270,12 +268,6 @@ def test_an_account_file_of_another_shape_is_refused_by_name(state):
         (state / "account.json").write_text(content)
         with pytest.raises(ValueError, match="does not hold the account's credentials"):
             LocalKaggle(state)
-    refused = subprocess.run(
-        [sys.executable, "-m", "orchestrator", "local", "exec", "--state", state, "--", "true"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = run([*COMMAND, "local", "exec", "--state", state, "--", "true"])
     assert refused.returncode == 2
     assert "does not hold the account's credentials; move it away" in refused.stderr

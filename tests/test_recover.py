@@ -3,69 +3,15 @@
 import errno
 import fcntl
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.workplace import locked
 from orchestrator.emulator.faults import Fault
-from orchestrator.emulator.server import LocalKaggle, Settings
 from orchestrator.errors import ConfigError, NotNow
-from tests.crash.place import wait_until
-
-ROOT = Path(__file__).parent.parent
-QUICK = """
-[timing]
-poll_seconds = 0.1
-settle_seconds = 1.0
-read_gap_seconds = 0.2
-grace_seconds = 5.0
-retry_seconds = 0.2
-"""
-SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
-
-
-@pytest.fixture
-def local_kaggle(tmp_path):
-    with LocalKaggle(tmp_path / "kaggle", settings=SETTINGS) as local:
-        yield local
-        local.close(kill_sessions=True)
-
-
-@pytest.fixture
-def point_at(local_kaggle):
-    return {
-        "KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url,
-        "KAGGLE_API_TOKEN": local_kaggle.token,
-    }
-
-
-@pytest.fixture
-def controller(tmp_path, point_at):
-    """Start a command in the background; it is ended with the test."""
-    started = []
-
-    def start(*args):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", *args],
-            cwd=tmp_path,
-            env={**os.environ, **point_at, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+from tests.running import QUICK, wait_until
 
 
 def wait_for(reached, process):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.running import COMMAND, environment, run
 
 
 def test_a_dry_run_validates_the_configuration_and_chains_real_sessions(kchain, tmp_path):
@@ -66,13 +66,9 @@ def test_the_finished_model_reaches_the_users_folder_and_opens_there(kchain, tmp
     )
 
     done = kchain("run", "--local", "--sessions", 1)
-    opened = subprocess.run(
+    opened = run(
         [sys.executable, "-c", OPEN, str(tmp_path / "output")],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        env=environment({"HF_HUB_OFFLINE": "1"}),
     )
 
     assert done.returncode == 0, done.stderr
@@ -84,13 +80,13 @@ def test_the_finished_model_reaches_the_users_folder_and_opens_there(kchain, tmp
 def test_a_chain_on_local_kaggle_goes_on_with_ticks_and_shows_its_state(kchain, project_folder):
     folder = project_folder()
 
-    run = kchain("run", "--local", "--sessions", 1)
+    first = kchain("run", "--local", "--sessions", 1)
     tick = kchain("tick", "--local", "--sessions", 2)
     status = kchain("status", "--local")
     logs = kchain("logs", "--local", "--version", 1)
     rest = kchain("run", "--local", "--sessions", 2)
 
-    assert run.returncode == 0, run.stderr
+    assert first.returncode == 0, first.stderr
     assert tick.returncode == 3, tick.stderr
     assert "call again later" in tick.stdout
     assert "1 of 3 sessions done" in status.stdout
@@ -105,9 +101,9 @@ def test_in_a_terminal_the_live_step_is_drawn_in_place(project_folder):
     reader, writer = pty.openpty()
 
     with subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "run", "--local", "--sessions", "1"],
+        [*COMMAND, "run", "--local", "--sessions", "1"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        env=environment({"TERM": "xterm", "COLUMNS": "100"}),
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,

@@ -12,17 +12,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.emulator.faults import Fault
-from orchestrator.emulator.server import LocalKaggle, Settings
+from tests.running import QUICK
 
-QUICK = """
-[timing]
-poll_seconds = 0.1
-settle_seconds = 1.0
-read_gap_seconds = 0.2
-grace_seconds = 5.0
-retry_seconds = 0.2
-"""
-SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
 ENVIRONMENT = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     *("AWS_SESSION_TOKEN", "GITHUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "KAGGLE_KEY"),
@@ -69,14 +60,7 @@ def canaries():
 
 
 @pytest.fixture
-def local_kaggle(tmp_path):
-    with LocalKaggle(tmp_path / "kaggle", settings=SETTINGS) as local:
-        yield local
-        local.close(kill_sessions=True)
-
-
-@pytest.fixture
-def environment(canaries, local_kaggle, tmp_path, monkeypatch):
+def environment(canaries, local_kaggle, point_at, tmp_path, monkeypatch):
     """An environment and a home full of secrets, with one credential that works."""
     home, scratch = tmp_path / "home", tmp_path / "scratch"
     scratch.mkdir()
@@ -96,8 +80,7 @@ def environment(canaries, local_kaggle, tmp_path, monkeypatch):
         "KAGGLE_USERNAME": "somebody",
         "HOME": str(home),
         "TMPDIR": str(scratch),
-        "KCHAIN_KAGGLE_ENDPOINT": local_kaggle.url,
-        "KAGGLE_API_TOKEN": local_kaggle.token,
+        **point_at,
     }
 
 

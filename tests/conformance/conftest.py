@@ -3,13 +3,9 @@
 import contextlib
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
-import time
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,8 +13,9 @@ import pytest
 from orchestrator.emulator.client_env import client_environment
 from orchestrator.emulator.records import Refusal
 from orchestrator.emulator.server import LocalKaggle, Settings
+from tests import running
+from tests.running import COMMAND, ROOT
 
-ROOT = Path(__file__).parents[2]
 INSTALLED, OTHER = "2.2.4", "2.2.5"
 QUICK = Settings(
     queue_seconds=0.0,
@@ -26,7 +23,7 @@ QUICK = Settings(
     dataset_processing_seconds=0.1,
     cpu_sessions=50,
 )
-KCHAIN_EXEC = [sys.executable, "-m", "orchestrator", "local", "exec"]
+KCHAIN_EXEC = (*COMMAND, "local", "exec")
 ONE_AFTER_ANOTHER = """
 import contextlib, io, json, sys
 from kaggle import cli
@@ -73,15 +70,10 @@ class Client:
         state = self.server.platform.scratch.parent
         set_here = [f"{name}={value}" for name, value in {**self._additions, **variables}.items()]
         command = ["env", *set_here, *program] if set_here else program
-        done = subprocess.run(
+        done = running.run(
             [*KCHAIN_EXEC, "--state", state, "--", *command, *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140"},
             input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
         )
         self.ran.append((arguments, done.returncode))
         return done
@@ -187,23 +179,6 @@ def dataset_folder(tmp_path, slug):
         return folder
 
     return write
-
-
-@pytest.fixture(scope="session")
-def wait_until():
-    """Wait for a condition to hold, for 30 seconds at most; returns what it returned."""
-
-    def wait(condition):
-        pause = threading.Event()
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            value = condition()
-            if value:
-                return value
-            pause.wait(0.02)
-        raise AssertionError("the condition did not come true within 30 seconds")
-
-    return wait
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 
 import pytest
 
@@ -21,6 +20,7 @@ from orchestrator.kaggle.port import (
     Unreadable,
 )
 from orchestrator.model import Quota, SessionStatus
+from tests.running import wait_until
 
 QUICK = Settings(queue_seconds=0.0, dataset_visible_seconds=0.05, dataset_processing_seconds=0.1)
 # Runs the real worker, and notes every name it looks up and every address it connects to.
@@ -87,23 +87,7 @@ def local(tmp_path):
         server.close(kill_sessions=True)
 
 
-@pytest.fixture
-def wait_until():
-    """Ask until the answer is the one that is waited for, half a minute at most."""
-
-    def wait(ask, is_it):
-        pause = threading.Event()
-        for _ in range(600):
-            answer = ask()
-            if is_it(answer):
-                return answer
-            pause.wait(0.05)
-        raise AssertionError(f"still {answer}")
-
-    return wait
-
-
-def test_every_verb_asks_this_machine_alone(watched, local, files, tmp_path, wait_until):
+def test_every_verb_asks_this_machine_alone(watched, local, files, tmp_path):
     command, contacts = watched
     credential = credentials.from_token(local.token, "the test")
     with KaggleApi(local.url, credential, command=command) as kaggle:
@@ -111,8 +95,8 @@ def test_every_verb_asks_this_machine_alone(watched, local, files, tmp_path, wai
         at_import = contacts()
         assert isinstance(kaggle.quota(), Quota)
         assert isinstance(kaggle.kernel("kchain-demo"), Gone)
-        drive_a_kernel(kaggle, files, wait_until)
-        drive_a_dataset(kaggle, tmp_path, wait_until)
+        drive_a_kernel(kaggle, files)
+        drive_a_dataset(kaggle, tmp_path)
         all_told = contacts()
 
     assert at_import
@@ -120,7 +104,7 @@ def test_every_verb_asks_this_machine_alone(watched, local, files, tmp_path, wai
     assert {host for _, host in all_told} == {"127.0.0.1"}
 
 
-def drive_a_kernel(kaggle, files, wait_until):
+def drive_a_kernel(kaggle, files):
     pushed = kaggle.push(PUSH)
     assert isinstance(pushed, Done), pushed
     assert isinstance(kaggle.kernel("kchain-demo", 1), KernelInfo)
@@ -128,10 +112,8 @@ def drive_a_kernel(kaggle, files, wait_until):
     lines = list(follower)
     follower.close()
     assert any("kchain: {}" in str(line.get("data")) for line in lines)
-    info = wait_until(
-        lambda: kaggle.session("kchain-demo", 1), lambda answer: answer.status.is_terminal
-    )
-    assert info.status is SessionStatus.COMPLETE
+    wait_until(lambda: kaggle.session("kchain-demo", 1).status.is_terminal)
+    assert kaggle.session("kchain-demo", 1).status is SessionStatus.COMPLETE
     assert "kchain: {}" in kaggle.log("kchain-demo", 1)
     (left,) = [file for file in kaggle.outputs("kchain-demo", 1) if file.name == "left.txt"]
     folder = files.incoming("kc1.test")
@@ -139,7 +121,7 @@ def drive_a_kernel(kaggle, files, wait_until):
         assert kaggle.download(left, sink, 100) == 4
 
 
-def drive_a_dataset(kaggle, folder, wait_until):
+def drive_a_dataset(kaggle, folder):
     (folder / "file.bin").write_bytes(b"content")
     request = PublishRequest(
         dataset="kchain-demo-data",
@@ -149,17 +131,15 @@ def drive_a_dataset(kaggle, folder, wait_until):
         notes="kchain test",
     )
     assert kaggle.create_dataset(request) == Done(None)
-    wait_until(lambda: kaggle.dataset("kchain-demo-data"), is_at(1))
+    wait_until(lambda: is_at(1, kaggle.dataset("kchain-demo-data")))
     assert kaggle.publish_version(request) == Done(None)
-    wait_until(lambda: kaggle.dataset("kchain-demo-data"), is_at(2))
+    wait_until(lambda: is_at(2, kaggle.dataset("kchain-demo-data")))
     assert kaggle.dataset_files("kchain-demo-data", 2) == {"file.bin": 7}
     assert kaggle.dataset_file("kchain-demo-data", 2, "file.bin", 100) == b"content"
 
 
-def is_at(version):
-    return lambda answer: (
-        isinstance(answer, DatasetInfo) and answer.is_ready and answer.current_version == version
-    )
+def is_at(version, info):
+    return isinstance(info, DatasetInfo) and info.is_ready and info.current_version == version
 
 
 @pytest.mark.parametrize("target", ["http://192.0.2.1/x", "https://example.invalid/x"])

@@ -14,8 +14,8 @@ import pytest
 from orchestrator.kaggle import child as child_module
 from orchestrator.kaggle import credentials
 from orchestrator.kaggle.child import Answer, Child, Credential, redact
+from tests.running import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
 KEY = "c0ffee" * 6  # a legacy key that no pattern would recognise
 TOKEN = "KGAT_" + "canary" * 5
 CREDENTIAL = credentials.from_key("local", KEY, "the test")
@@ -332,7 +332,7 @@ def test_the_worker_ends_in_the_middle_of_a_call_when_its_controller_is_killed(s
     server.script.on("SaveKernel", reply(then="silent"))
     controller = subprocess.Popen(
         [sys.executable, "-c", CONTROLLER, server.url, json.dumps(PUSH)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )

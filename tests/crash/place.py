@@ -4,29 +4,33 @@ import contextlib
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
 from orchestrator.clock import SystemClock
-from orchestrator.emulator.server import LocalKaggle, Settings
+from orchestrator.emulator.server import LocalKaggle
 from orchestrator.journal import Journal
 from orchestrator.machine import Event, Kind, State
 from tests.crash.host import QuickHost
+from tests.running import (
+    COMMAND,
+    LONGEST_SECONDS,
+    ROOT,
+    SETTINGS,
+    count_events,
+    pointing_at,
+    wait_until,
+)
 from tests.simulation import session as body
 from tests.simulation.chain import CHAIN, TEMPLATE
 from tests.simulation.host import TruePush, TrueVersion
 from tests.simulation.truth import check_always, check_reached
 
-ROOT = Path(__file__).parents[2]
 SESSIONS = 3
-SETTINGS = Settings(queue_seconds=0.1, dataset_processing_seconds=0.2, dataset_visible_seconds=0.1)
 CONFIG = f"""
 [chain]
 name = "{CHAIN}"
@@ -43,8 +47,6 @@ read_gap_seconds = 0.2
 grace_seconds = 5.0
 retry_seconds = 0.2
 """
-COMMAND = (sys.executable, "-m", "orchestrator")
-LONGEST_SECONDS = 120.0  # of a chain that nobody disturbs, on a busy machine
 _TOKEN = re.compile(r"kc1\.[a-z2-7]{26}")
 
 
@@ -84,8 +86,7 @@ class Place:
             "PYTHONPATH": str(ROOT),
             "PYTHONFAULTHANDLER": "1",
             "COLUMNS": "140",
-            "KCHAIN_KAGGLE_ENDPOINT": self.local.url,
-            "KAGGLE_API_TOKEN": self.local.token,
+            **pointing_at(self.local),
         }
 
     def start(
@@ -124,12 +125,7 @@ class Place:
 
     def count_events(self) -> int:
         """How many events there are, also while a controller is writing some."""
-        uri = f"file:{self.state_dir / 'journal.db'}?mode=ro"
-        try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-                return int(db.execute("SELECT count(*) FROM events").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0  # it is just being made, or locked
+        return count_events(self.state_dir / "journal.db")
 
     def check(self, sessions: int = SESSIONS) -> None:
         """The chain has reached its target, and no invariant was broken on the way."""
@@ -241,14 +237,6 @@ def kill_tree(process: psutil.Popen) -> None:
             for member in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     getattr(member, act)()
-
-
-def wait_until(holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    """Wait until something holds; a test's only way to wait for another process."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} seconds: {what}"
-        time.sleep(0.01)
 
 
 def _token(text: str) -> str | None:

@@ -7,13 +7,13 @@ with the system calls of the real command, journal and all.
 import errno
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from orchestrator.errors import NotNow
 from orchestrator.files import Files
 from tests.crash.disks import OPERATIONS, FailingDisk
+from tests.running import COMMAND
 from tests.simulation.chain import Plan, Simulation
 from tests.simulation.truth import check_reached
 
@@ -195,7 +195,7 @@ class Sweep:
         """Fail the n-th of these calls of a run; tell whether there was one."""
         trace, inject = self.place.folder / "trace", f"{calls}:error={CALLS[calls]}:when={number}"
         options = ("-qq", "-o", str(trace), "-e", f"trace={calls}", "-e", f"inject={inject}")
-        command = (STRACE, *options, sys.executable, "-m", "orchestrator")
+        command = (STRACE, *options, *COMMAND)
         code, output = self.place.finish("run", command=command)
         has_failed = "(INJECTED)" in trace.read_text(errors="replace")
         self.failures += has_failed

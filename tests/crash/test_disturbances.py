@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from orchestrator.machine import Kind
-from tests.crash.place import COMMAND, LONGEST_SECONDS, wait_until
+from tests.running import COMMAND, LONGEST_SECONDS, wait_until
 
 INTERRUPTED = 130
 MOMENTS = (4, 10, 15)  # events: while a session runs, is published, and again

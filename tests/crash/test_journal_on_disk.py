@@ -1,21 +1,18 @@
 """What SQLite does to the disk for us: flushed before an append returns, whole after a power cut."""
 
-import os
 import random
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from orchestrator.clock import SystemClock
 from orchestrator.journal import Journal
 from orchestrator.machine import Kind
+from tests.running import run
 
-ROOT = Path(__file__).parents[2]
 BINDING = {"endpoint": "e", "owner": "o", "kernel": "k", "dataset": "d"}
 APPENDING = """
 import pathlib, sys
@@ -39,18 +36,6 @@ db.executemany("INSERT INTO events VALUES ('demo', ?, 0, 'waiting', ?)",
                [(n, "x" * 3000) for n in range(100, 140)])
 os._exit(9)
 """
-
-
-def run(command, **options):
-    return subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.crash.place import LONGEST_SECONDS, kill_tree, wait_until
+from tests.crash.place import kill_tree
+from tests.running import LONGEST_SECONDS, wait_until
 
 CONTROLLER = (sys.executable, "-m", "tests.crash.controller")
 WAYS = ("everything", "the controller alone", "the worker alone")

@@ -4,8 +4,6 @@ import json
 import resource
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,23 +122,6 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKaggle]:
     """A local Kaggle for the tests that change nothing."""
     with LocalKaggle(tmp_path_factory.mktemp("standing"), settings=QUICK) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def wait_until() -> Callable[..., Any]:
-    """Wait for a condition to hold, for two minutes at most; returns what it returned."""
-
-    def wait(condition: Callable[[], Any]) -> Any:
-        pause = threading.Event()
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            value = condition()
-            if value:
-                return value
-            pause.wait(0.02)
-        raise AssertionError("the condition did not come true within two minutes")
-
-    return wait
 
 
 class Caller:

@@ -12,10 +12,7 @@ import pytest
 
 from orchestrator.errors import ConfigError, NotNow
 from orchestrator.machine import Kind
-
-ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-
+from tests.running import environment, run
 
 # A disk that does not take it
 
@@ -121,7 +118,7 @@ def test_a_limit_on_file_sizes_means_try_later(tmp_path, open_journal, binding):
         "    sys.exit(3)\n"
     )
 
-    done = run_python(code, path)
+    done = run([sys.executable, "-c", code, str(path)])
 
     assert done.returncode == 3, done.stderr
     assert open_journal(path=path).state.seq == int(done.stdout.split()[-1])
@@ -155,7 +152,7 @@ def test_a_controller_that_dies_while_it_makes_the_journal_leaves_one_to_go_on_w
     deaths = 0
     for statements in range(20):
         path = tmp_path / f"{statements}.db"
-        done = run_python(DYING, path, statements)
+        done = run([sys.executable, "-c", DYING, str(path), str(statements)])
         open_journal(path=path).append(Kind.BOUND, **binding)
         if done.returncode == 0:
             break
@@ -185,7 +182,7 @@ def test_a_killed_controller_loses_no_event_that_was_acknowledged(path, open_jou
         process = subprocess.Popen(
             [sys.executable, "-c", APPENDING, str(path)],
             stdout=subprocess.PIPE,
-            env=ENVIRONMENT,
+            env=environment(),
             text=True,
         )
         for _ in range(3 + 7 * kill):
@@ -216,20 +213,9 @@ os._exit(9)
 def test_a_transaction_that_was_cut_short_is_as_if_it_had_never_been(
     open_journal, filled, read_only
 ):
-    assert run_python(TORN, filled).returncode == 9
+    assert run([sys.executable, "-c", TORN, str(filled)]).returncode == 9
     assert filled.with_name("journal.db-journal").exists()
 
     journal = open_journal(read_only=read_only)
 
     assert (journal.state.seq, journal.state.heads) == (12, 1)
-
-
-def run_python(code, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=ENVIRONMENT,
-        check=False,
-    )
