@@ -12,10 +12,13 @@ Names come from outside, so they are checked before they touch the disk.
 from __future__ import annotations
 
 import errno
+import fnmatch
+import functools
 import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +34,7 @@ _CHUNK_BYTES = 1 << 20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
+@functools.lru_cache(maxsize=1024)
 def check_name(name: str) -> str:
     """Return `name` if it is safe as a file name anywhere; raise CheckpointError if not."""
     if (
@@ -100,8 +104,11 @@ class Files:
 
     def __init__(self, state_dir: Path, output_dir: Path, disk: Disk = Disk()) -> None:  # noqa: B008
         self.state_dir, self.output_dir, self._disk = state_dir, output_dir, disk
-        for folder in ("store", "incoming", "staging"):
-            disk.make_folders(state_dir / folder, 0o700)
+        self._store, self._incoming, self._staging = (
+            state_dir / name for name in ("store", "incoming", "staging")
+        )
+        for folder in (self._store, self._incoming, self._staging):
+            disk.make_folders(folder, 0o700)
         disk.make_folders(output_dir)  # better now than after a whole session
 
     def is_stop_asked(self) -> bool:
@@ -114,7 +121,7 @@ class Files:
 
     def has_checkpoints(self) -> bool:
         """Tell whether any verified checkpoint is kept here."""
-        return any((self.state_dir / "store").iterdir())
+        return any(self._store.iterdir())
 
     def free_bytes(self) -> int:
         """Return the space left where checkpoints are kept."""
@@ -122,7 +129,7 @@ class Files:
 
     def incoming(self, token: str) -> Path:
         """Return the folder of one download attempt, with `final_model/` below it."""
-        folder = self.state_dir / "incoming" / check_name(token)
+        folder = self._incoming / check_name(token)
         for made in (folder, _inside(folder, "final_model")):
             self._disk.make_folder(made, 0o700)
         return folder
@@ -133,19 +140,18 @@ class Files:
 
     def read(self, folder: Path, name: str, limit_bytes: int) -> bytes:
         """Read a whole small file."""
-        path = _inside(folder, name)
-        if path.stat().st_size > limit_bytes:
-            raise CheckpointError(f"{name} is larger than {limit_bytes} bytes")
-        return path.read_bytes()
+        with _inside(folder, name).open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > limit_bytes:
+                raise CheckpointError(f"{name} is larger than {limit_bytes} bytes")
+            return file.readall()
 
     def size_bytes(self, folder: Path, name: str) -> int | None:
         """Return a file's size, None where there is no such file."""
-        path = _inside(folder, name)
-        return path.stat().st_size if path.is_file() else None
+        return _size_bytes(_inside(folder, name))
 
     def sha256(self, folder: Path, name: str) -> str:
         """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-        with _inside(folder, name).open("rb") as file:
+        with _inside(folder, name).open("rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def discard(self, folder: Path, name: str) -> None:
@@ -191,23 +197,23 @@ class Files:
     def promoted(self, manifest_sha256: str) -> list[str]:
         """Return the names of the files that were promoted together; nothing if none were."""
         final = self.stored(manifest_sha256)
-        found = [path for path in final.rglob("*") if path.is_file()]
+        found = _names_below(final)
         if found:
             self._disk.flush(final.parent)  # the promotion may have died just before it did
-        return sorted(path.relative_to(final).as_posix() for path in found)
+        return found
 
     def stored(self, manifest_sha256: str) -> Path:
         """Return the store's folder of one verified checkpoint, whether it exists or not."""
-        return self.state_dir / "store" / check_name(manifest_sha256)
+        return self._store / check_name(manifest_sha256)
 
     def stage(self, token: str, manifest_sha256: str, names: Iterable[str]) -> Path:
         """Make a new folder with exactly these files of the store; remove older stagings."""
-        for old in (self.state_dir / "staging").iterdir():
+        for old in self._staging.iterdir():
             self._disk.remove_folder(old)
-        folder = self.state_dir / "staging" / check_name(token)
+        folder, stored = self._staging / check_name(token), self.stored(manifest_sha256)
         self._disk.make_folder(folder, 0o700)
         for name in names:
-            self._link(_inside(self.stored(manifest_sha256), name), folder / check_name(name))
+            self._link(_inside(stored, name), folder / check_name(name))
         return folder
 
     def deliver(self, manifest_sha256: str) -> None:
@@ -216,28 +222,26 @@ class Files:
         What somebody else put there under one of these names is set aside as `NAME.yours`.
         """
         source = self.stored(manifest_sha256)
-        kept = set()
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                target = self.output_dir / path.relative_to(source)
-                self._make_way(target)
-                self._replace_copy(path, target)
-                kept.add(path.name)
-        for other in self.output_dir.glob("checkpoint_epoch*_step*.pt"):
-            if other.name not in kept and self._was_delivered(other):
+        names = _names_below(source)
+        for name in names:
+            target = self.output_dir / name
+            self._make_way(target)
+            self._replace_copy(source / name, target)
+        for name in fnmatch.filter(os.listdir(self.output_dir), "checkpoint_epoch*_step*.pt"):
+            other = self.output_dir / name
+            if name not in names and self._was_delivered(other):
                 self._disk.unlink(other)
 
     def _make_way(self, target: Path) -> None:
         """Set aside what is not this chain's where a file, or its folder, will be."""
-        if target.parent != self.output_dir and not target.parent.is_dir():
-            self._set_aside(target.parent)
-        if not self._was_delivered(target):
+        folder = target.parent
+        if folder != self.output_dir and os.path.lexists(folder) and not folder.is_dir():
+            self._set_aside(folder)
+        if os.path.lexists(target) and not self._was_delivered(target):
             self._set_aside(target)
 
     def _set_aside(self, path: Path) -> None:
         """Give what is there, whatever it is, the first of its own names that is free."""
-        if not os.path.lexists(path):
-            return
         free, number = path.with_name(f"{path.name}.yours"), 1
         while os.path.lexists(free):
             number += 1
@@ -247,11 +251,11 @@ class Files:
 
     def _was_delivered(self, path: Path) -> bool:
         """Tell whether a file of the output folder is, byte for byte, one in the store."""
-        if path.is_symlink() or not path.is_file():
+        size, name = _size_bytes(path), path.relative_to(self.output_dir)
+        if size is None:
             return False
-        name = path.relative_to(self.output_dir)
-        copies = (folder / name for folder in (self.state_dir / "store").iterdir())
-        return any(copy.is_file() and _are_equal(copy, path) for copy in copies)
+        copies = (folder / name for folder in self._store.iterdir())
+        return any(_size_bytes(copy) == size and _are_equal(copy, path) for copy in copies)
 
     def _link(self, source: Path, target: Path) -> None:
         """Give a file a second name; copy it where the file system has no hard links."""
@@ -267,7 +271,7 @@ class Files:
         disk, temporary = self._disk, target.with_name(f".{target.name}.part")
         disk.make_folders(target.parent)
         disk.unlink(temporary)
-        with source.open("rb") as reader, disk.open(temporary, os.O_EXCL, 0o666) as writer:
+        with source.open("rb", buffering=0) as reader, disk.open(temporary, os.O_EXCL, 0o666) as writer:
             while chunk := reader.read(_CHUNK_BYTES):
                 disk.write(writer, chunk)
         disk.flush(temporary)
@@ -275,10 +279,29 @@ class Files:
         disk.flush(target.parent)
 
 
+def _size_bytes(path: Path) -> int | None:
+    """Return a file's size; None where there is none, and for what is no file of its own."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _names_below(folder: Path) -> list[str]:
+    """Return the names of the files in a folder and in its folders; none where there is none."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = [entry.name for entry in entries if entry.is_file()]
+    for below in (entry.name for entry in entries if entry.is_dir(follow_symlinks=False)):
+        names += (f"{below}/{name}" for name in _names_below(folder / below))
+    return sorted(names)
+
+
 def _are_equal(one: Path, other: Path) -> bool:
-    """Compare two files' bytes; those of different size are not even opened."""
-    if one.stat().st_size != other.stat().st_size:
-        return False
+    """Compare the bytes of two files of one size."""
     with one.open("rb") as mine, other.open("rb") as theirs:
         while chunk := mine.read(_CHUNK_BYTES):
             if chunk != theirs.read(_CHUNK_BYTES):
@@ -288,10 +311,9 @@ def _are_equal(one: Path, other: Path) -> bool:
 
 def _named(folder: Path, name: str) -> Path:
     """Return the path of `name` (at most one folder deep) below `folder`, checked."""
-    parts = name.split("/")
-    if len(parts) > 2:
+    if name.count("/") > 1:
         raise CheckpointError(f"refused file name {name!r}")
-    for part in parts:
+    for part in name.split("/"):
         check_name(part)
     return folder / name
 
