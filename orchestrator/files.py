@@ -271,7 +271,10 @@ class Files:
         disk, temporary = self._disk, target.with_name(f".{target.name}.part")
         disk.make_folders(target.parent)
         disk.unlink(temporary)
-        with source.open("rb", buffering=0) as reader, disk.open(temporary, os.O_EXCL, 0o666) as writer:
+        with (
+            source.open("rb", buffering=0) as reader,
+            disk.open(temporary, os.O_EXCL, 0o666) as writer,
+        ):
             while chunk := reader.read(_CHUNK_BYTES):
                 disk.write(writer, chunk)
         disk.flush(temporary)

@@ -40,6 +40,8 @@ def overtaken(context: Context, push: Push) -> Stop | None:
     slug = context.settings.kernel_slug
     assert push.version is not None
     others, foreign = range(push.base_version + 1, push.version), []
+    if not others:
+        return None
     known = [e.data["token"] for e in context.journal.events if e.kind is Kind.PUSH_INTENT]
     for version in others:
         found = context.kaggle.kernel(slug, version)
@@ -60,8 +62,7 @@ def overtaken(context: Context, push: Push) -> Stop | None:
             base_version=accepted,
         )
         return Stop(None)
-    if others:
-        context.journal.append(Kind.PUSH_OVERTAKEN, base_version=accepted, versions=list(others))
+    context.journal.append(Kind.PUSH_OVERTAKEN, base_version=accepted, versions=list(others))
     return None
 
 
