@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from orchestrator.journal import Journal
 from orchestrator.machine import Kind, State
-from tests.simulation.invariants import require
+from tests.simulation.invariants import Violation
 
 MOST_EFFECTS = 20_000  # of one run; beyond it something goes round in circles
 
@@ -25,22 +26,21 @@ class Effects:
 
     def around(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = len(self.names)
-        require(number < MOST_EFFECTS, "I11", "the chain goes round in circles")
+        if number >= MOST_EFFECTS:
+            raise Violation("I11", "the chain goes round in circles")
         self.names.append(name)
-        self._die_if_asked(number, "before")
+        if self._kills(number, "before"):
+            self._die(number, "before")
         result = call(*args, **kwargs)
-        try:
-            self._die_if_asked(number, "after")
-        except Killed as death:
+        if self._kills(number, "after"):
             if isinstance(result, AbstractContextManager):  # the system closes what was open
-                result.__exit__(Killed, death, None)
-            raise
+                result.__exit__(Killed, Killed(), None)
+            self._die(number, "after")
         return result
 
-    def _die_if_asked(self, number: int, moment: str) -> None:
-        if self._kills(number, moment):
-            self.fired.append((number, moment))
-            raise Killed
+    def _die(self, number: int, moment: str) -> NoReturn:
+        self.fired.append((number, moment))
+        raise Killed
 
 
 class Watched:
@@ -54,11 +54,7 @@ class Watched:
         if not callable(value):
             return value
 
-        label = f"{self._seam}.{name}"
-
-        def effect(*args: Any, **kwargs: Any) -> Any:
-            return self._effects.around(label, value, *args, **kwargs)
-
+        effect = partial(self._effects.around, f"{self._seam}.{name}", value)
         setattr(self, name, effect)  # so that it is made but once
         return effect
 
@@ -81,5 +77,4 @@ class WatchedJournal:
         return getattr(self._journal, name)
 
     def append(self, kind: Kind, **data: Any) -> State:
-        label = f"journal.append {kind}"
-        return self._effects.around(label, self._journal.append, kind, **data)
+        return self._effects.around(f"journal.append {kind}", self._journal.append, kind, **data)

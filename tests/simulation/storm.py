@@ -118,11 +118,12 @@ class Storm:
 
     def kill(self, _number: int, moment: str) -> bool:
         """Tell whether the process dies before or after an effect."""
-        self.left -= moment == "before"
+        if moment == "before":
+            self.left -= 1
         if self._unspared > 0:
             self._unspared -= 1
             return False
-        if self.is_over or self.rng.random() >= self.crash_rate / 2:
+        if self.left <= 0 or self.rng.random() >= self.crash_rate / 2:
             return False
         self.fired["crash"] += 1
         return True
