@@ -17,7 +17,7 @@ from orchestrator.journal import Journal
 from orchestrator.kaggle.port import Kaggle
 from orchestrator.kernel import Template
 from orchestrator.machine import TERMINAL, Kind, Phase, State
-from orchestrator.phases import collect, launch, publish
+from orchestrator.phases import collect, launch, publish, watch
 from orchestrator.phases import recover as recovery
 from orchestrator.phases.context import HEARTBEAT_SECONDS, Context, Wake
 
@@ -27,7 +27,7 @@ STEPS: dict[Phase, Callable[[Context], Wake]] = {
     Phase.IDLE: launch.idle,
     Phase.PUSHING: launch.pushing,
     Phase.PUSH_UNKNOWN: launch.push_unknown,
-    Phase.LIVE: launch.live,
+    Phase.LIVE: watch.live,
     Phase.ENDED: collect.ended,
     Phase.VERIFIED: publish.verified,
     Phase.PUBLISHING: publish.publishing,

@@ -1,13 +1,11 @@
-"""From IDLE to a session that ended: check that nothing has changed, push once, watch."""
+"""From IDLE to a session on Kaggle: check that nothing has changed, and push once."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator import kernel, quota
-from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
 from orchestrator.kaggle.port import (
     Done,
     Gone,
@@ -17,12 +15,10 @@ from orchestrator.kaggle.port import (
     Unreadable,
 )
 from orchestrator.machine import Head, Kind, Push
-from orchestrator.model import SessionStatus
-from orchestrator.phases import stray
+from orchestrator.phases import preflight, stray
 from orchestrator.phases.context import Context, Stop, Wake
 
 AGREEING_READS = 3  # how often "not there" must be read before it is believed
-UNREADABLE_SECONDS = 86_400  # how long a status is asked for after its session must have ended
 
 
 def bind(context: Context) -> Wake:
@@ -68,7 +64,7 @@ def pushing(context: Context) -> Wake:
     if context.files.is_stop_asked():
         context.journal.append(Kind.PUSH_WITHDRAWN)
         return None
-    for check in (_kernel_is_ours, _dataset_is_ours):
+    for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):
         if stop := check(context):
             return stop.wake
     push = _push(context)
@@ -126,66 +122,6 @@ def _look_for(context: Context, push: Push) -> Wake:
     return None
 
 
-def live(context: Context) -> Wake:
-    """LIVE: watch version N's session until Kaggle says that it ended."""
-    push, slug = _push(context), context.settings.kernel_slug
-    assert push.version is not None
-    if stop := stray.overtaken(context, push):
-        return stop.wake
-    info = context.kaggle.session(slug, push.version)
-    if isinstance(info, Gone) and _is_overdue(context, push):
-        context.fruitless("gone", f"Kaggle no longer knows the session: {info.message}")
-        return None
-    if isinstance(info, Unreadable | Gone):
-        return _unreadable(context, push, info)
-    if info.status.is_terminal:
-        context.journal.append(
-            Kind.SESSION_ENDED, status=info.status.value, message=info.failure_message
-        )
-        return None
-    if context.state.wait_reason:
-        context.journal.append(Kind.SESSION_READABLE)  # what is counted next begins anew
-    if info.status is SessionStatus.RUNNING and push.running_age is None:
-        context.journal.append(Kind.SESSION_SEEN, status=info.status.value)
-    return _overrun(context) or context.poll()
-
-
-def _unreadable(context: Context, push: Push, answer: Unreadable | Gone) -> Wake:
-    """Wait for a status; after all patience halt, and never push beside what may still run."""
-    what = f"the session of {context.settings.kernel_slug} version {push.version}"
-    state = context.state
-    is_long = context.seconds_since(state.wait_since_age) > UNREADABLE_SECONDS
-    if not (state.wait_reason and is_long and _is_overdue(context, push, UNREADABLE_SECONDS)):
-        return context.unreadable(what, answer)
-    context.halt(
-        "unreadable",
-        f"{what} could not be read for a day after it must have ended ({answer.message}); look at"
-        " it on kaggle.com. When it can be read again, run with --retry",
-    )
-    return None
-
-
-def _overrun(context: Context) -> Wake:
-    """After the limit plus grace, doom the session; after as much again, stop waiting for it."""
-    push, grace = _push(context), context.settings.timing.grace_seconds
-    if push.running_age is None:
-        return None
-    late = context.certain_since(push.running_age) - push.time_budget_seconds
-    if late > grace and push.doomed is None:
-        context.journal.append(Kind.SESSION_OVERRUN, message="it ran past its limit")
-    if late > 2 * grace:
-        context.fruitless("overrun", "the session never ended by itself")
-        return context.clock.now()
-    return None
-
-
-def _is_overdue(context: Context, push: Push, more_seconds: float = 0.0) -> bool:
-    """Tell whether a session that started when it was pushed must have ended long ago."""
-    started_age = push.sent_age if push.running_age is None else push.running_age
-    limit = push.time_budget_seconds + context.settings.timing.grace_seconds
-    return context.certain_since(started_age) > limit + more_seconds
-
-
 def _is_finished(context: Context) -> Stop | None:
     state, planned = context.state, context.settings.chain.sessions
     if state.head and state.head.checkpoint.training_complete:
@@ -239,76 +175,6 @@ def _diverged(last_halt: Mapping[str, Any], head: Head) -> bool:
     seen = (last_halt.get("code"), last_halt.get("step"))
     is_seen = seen == ("nonfinite_loss", head.checkpoint.step)
     return head.checkpoint.reason == "nonfinite_loss" and not is_seen
-
-
-def _kernel_is_ours(context: Context) -> Stop | None:
-    """Refuse to push on top of a version that this journal does not know."""
-    slug, known = context.settings.kernel_slug, context.state.kernel_version
-    info = context.kaggle.kernel(slug)
-    if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
-        return Stop(context.missing(f"kernel {slug}", info))
-    if isinstance(info, Gone):
-        return None
-    if info.is_private is False:
-        context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
-        return Stop(None)
-    if info.current_version < known:
-        return _stale(context, f"kernel {slug}", info.current_version, known)
-    if info.current_version > known:
-        context.halt(
-            "foreign_kernel_version",
-            f"kernel {slug} stands at version {info.current_version}, this journal knows"
-            f" {known}: somebody else pushed, or this journal is not the chain's own. If it was"
-            " lost, see `kchain recover`; only if that is well, run with --retry to push on top",
-            kernel_version=info.current_version,
-        )
-        return Stop(None)
-    return None
-
-
-def _dataset_is_ours(context: Context) -> Stop | None:
-    """Refuse to start a session that would mount anything but the head."""
-    head, slug = context.state.head, context.settings.dataset_slug
-    if head is None:
-        return None
-    info = context.kaggle.dataset(slug)
-    if isinstance(info, Unreadable | Gone):
-        return Stop(context.missing(f"dataset {slug}", info))
-    if not info.is_private:
-        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
-        return Stop(None)
-    is_heads = info.current_version == head.version
-    if not is_heads and (stop := _newest_holds_the_head(context, head, info.current_version)):
-        return stop
-    if not info.is_ready:
-        return Stop(context.wait("processing", f"dataset {slug} is being processed again", 60.0))
-    return None
-
-
-def _stale(context: Context, what: str, shown: int, known: int) -> Stop:
-    """Versions only grow: a smaller number is an answer from before, and nothing to halt for."""
-    message = f"Kaggle shows {what} at version {shown}, it has been at {known} already"
-    return Stop(context.wait("stale", message, context.settings.timing.poll_seconds))
-
-
-def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:
-    """A version that somebody added is harmless if it is the head's, byte for byte."""
-    slug = context.settings.dataset_slug
-    if newest < head.version:
-        return _stale(context, f"dataset {slug}", newest, head.version)
-    content = context.kaggle.dataset_file(slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES)
-    if isinstance(content, Unreadable):
-        return Stop(context.unreadable(f"dataset {slug} version {newest}", content))
-    wanted = head.checkpoint.manifest_sha256
-    if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:
-        return None
-    context.halt(
-        "foreign_dataset_version",
-        f"dataset {slug} stands at version {newest}, the head is version {head.version}: a session"
-        f" would mount the wrong files. Publish {context.files.stored(wanted)} as its next"
-        " version by hand, then run with --retry",
-    )
-    return Stop(None)
 
 
 def _session_seconds(context: Context) -> int | Stop:

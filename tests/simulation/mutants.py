@@ -7,6 +7,8 @@ from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
 _LAUNCH = "orchestrator/phases/launch.py"
+_PREFLIGHT = "orchestrator/phases/preflight.py"
+_WATCH = "orchestrator/phases/watch.py"
 _COLLECT = "orchestrator/phases/collect.py"
 _FETCH = "orchestrator/phases/fetch.py"
 _PUBLISH = "orchestrator/phases/publish.py"
@@ -83,7 +85,7 @@ PROTECTIONS = [
     ),
     Protection(
         "nothing is pushed on top of a version that the journal does not know",
-        _LAUNCH,
+        _PREFLIGHT,
         "if info.current_version > known:",
         "if False:",
         invariants=("I9",),
@@ -91,27 +93,27 @@ PROTECTIONS = [
     Protection(
         "the kernel is looked at right before a push, however old the intent",
         _LAUNCH,
-        "for check in (_kernel_is_ours, _dataset_is_ours):",
-        "for check in (_dataset_is_ours,):",
+        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):",
+        "for check in (preflight.dataset_is_ours,):",
         invariants=("I9",),
     ),
     Protection(
         "no session is pushed onto a dataset whose newest version is not the head's",
         _LAUNCH,
-        "for check in (_kernel_is_ours, _dataset_is_ours):",
-        "for check in (_kernel_is_ours,):",
+        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):",
+        "for check in (preflight.kernel_is_ours,):",
         invariants=("I6",),
     ),
     Protection(
         "a dataset version that somebody added must hold the head, byte for byte",
-        _LAUNCH,
+        _PREFLIGHT,
         "if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:",
         "if True:",
         invariants=("I6", "I11"),
     ),
     Protection(
         "no session is pushed before the head can be mounted",
-        _LAUNCH,
+        _PREFLIGHT,
         "if not info.is_ready:",
         "if False:",
         _FOREIGN + "the_head_that_somebody_published_again_is_waited_for_until_it_can_be_mounted",
@@ -151,28 +153,28 @@ PROTECTIONS = [
     # Watching
     Protection(
         "a status that cannot be read does not end a session",
-        _LAUNCH,
+        _WATCH,
         "if isinstance(info, Gone) and _is_overdue(context, push):",
         "if isinstance(info, Gone | Unreadable):",
         invariants=("I1",),
     ),
     Protection(
         "a session that Kaggle does not know yet is not given up",
-        _LAUNCH,
+        _WATCH,
         "if isinstance(info, Gone) and _is_overdue(context, push):",
         "if isinstance(info, Gone):",
         invariants=("I1", "I11"),
     ),
     Protection(
         "the status asked for is that of the version pushed",
-        _LAUNCH,
+        _WATCH,
         "info = context.kaggle.session(slug, push.version)\n    if isinstance(info, Gone) and",
         "info = context.kaggle.session(slug, None)\n    if isinstance(info, Gone) and",
         invariants=("I1",),
     ),
     Protection(
         "a session that never ends is given up after its limit and grace",
-        _LAUNCH,
+        _WATCH,
         "if late > 2 * grace:",
         "if False:",
         _SESSIONS + "a_session_that_is_called_running_for_ever_costs_an_attempt_only",
@@ -180,7 +182,7 @@ PROTECTIONS = [
     ),
     Protection(
         "a session is given up only after its limit and grace",
-        _LAUNCH,
+        _WATCH,
         "if late > 2 * grace:",
         "if late > -push.time_budget_seconds:",
         invariants=("I1",),

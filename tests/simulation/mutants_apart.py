@@ -5,6 +5,7 @@ from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
 _LAUNCH = "orchestrator/phases/launch.py"
+_PREFLIGHT = "orchestrator/phases/preflight.py"
 _COLLECT = "orchestrator/phases/collect.py"
 _PUBLISH = "orchestrator/phases/publish.py"
 _RETRIEVE = "orchestrator/phases/retrieve.py"
@@ -123,14 +124,14 @@ APART = [
     # What no storm can reach, or no invariant speaks of
     Protection(
         "nothing is pushed to a kernel that went public",
-        _LAUNCH,
+        _PREFLIGHT,
         "if info.is_private is False:",
         "if False:",
         _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
         "no session is pushed beside a dataset that went public",
-        _LAUNCH,
+        _PREFLIGHT,
         "if not info.is_private:",
         "if False:",
         _FOREIGN + "a_chain_halts_when_something_of_it_went_public",

@@ -4,6 +4,7 @@ from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
 _LAUNCH = "orchestrator/phases/launch.py"
+_WATCH = "orchestrator/phases/watch.py"
 _STRAY = "orchestrator/phases/stray.py"
 _PUBLISH = "orchestrator/phases/publish.py"
 _COPIES = "orchestrator/phases/copies.py"
@@ -40,7 +41,7 @@ STRAY = [
     ),
     Protection(
         "versions that slip in before a push are looked at",
-        _LAUNCH,
+        _WATCH,
         "if stop := stray.overtaken(context, push):",
         "if stop := None:",
         _PUSHES + "somebody_who_pushes_between_the_last_look_and_ours_is_noticed",
@@ -61,7 +62,7 @@ STRAY = [
     ),
     Protection(
         "a status that is unreadable for days halts the chain",
-        _LAUNCH,
+        _WATCH,
         "        return _unreadable(context, push, info)",
         '        return context.unreadable("the session", info)',
         _SESSIONS + "a_status_that_cannot_be_read_for_a_day_after_the_limit_halts_the_chain",
@@ -69,7 +70,7 @@ STRAY = [
     ),
     Protection(
         "a status that can be read in between begins the count anew",
-        _LAUNCH,
+        _WATCH,
         "    if context.state.wait_reason:\n",
         "    if False:\n",
         _SESSIONS + "reads_that_fail_now_and_then_do_not_add_up_to_a_status_that_cannot_be_read",

@@ -1,0 +1,80 @@
+"""The last look before a push: kernel and dataset are as this journal left them, and private."""
+
+from __future__ import annotations
+
+import hashlib
+
+from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
+from orchestrator.kaggle.port import Gone, Unreadable
+from orchestrator.machine import Head
+from orchestrator.phases.context import Context, Stop
+
+
+def kernel_is_ours(context: Context) -> Stop | None:
+    """Refuse to push on top of a version that this journal does not know."""
+    slug, known = context.settings.kernel_slug, context.state.kernel_version
+    info = context.kaggle.kernel(slug)
+    if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
+        return Stop(context.missing(f"kernel {slug}", info))
+    if isinstance(info, Gone):
+        return None
+    if info.is_private is False:
+        context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
+        return Stop(None)
+    if info.current_version < known:
+        return _stale(context, f"kernel {slug}", info.current_version, known)
+    if info.current_version > known:
+        context.halt(
+            "foreign_kernel_version",
+            f"kernel {slug} stands at version {info.current_version}, this journal knows"
+            f" {known}: somebody else pushed, or this journal is not the chain's own. If it was"
+            " lost, see `kchain recover`; only if that is well, run with --retry to push on top",
+            kernel_version=info.current_version,
+        )
+        return Stop(None)
+    return None
+
+
+def dataset_is_ours(context: Context) -> Stop | None:
+    """Refuse to start a session that would mount anything but the head."""
+    head, slug = context.state.head, context.settings.dataset_slug
+    if head is None:
+        return None
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable | Gone):
+        return Stop(context.missing(f"dataset {slug}", info))
+    if not info.is_private:
+        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
+        return Stop(None)
+    is_heads = info.current_version == head.version
+    if not is_heads and (stop := _newest_holds_the_head(context, head, info.current_version)):
+        return stop
+    if not info.is_ready:
+        return Stop(context.wait("processing", f"dataset {slug} is being processed again", 60.0))
+    return None
+
+
+def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:
+    """A version that somebody added is harmless if it is the head's, byte for byte."""
+    slug = context.settings.dataset_slug
+    if newest < head.version:
+        return _stale(context, f"dataset {slug}", newest, head.version)
+    content = context.kaggle.dataset_file(slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES)
+    if isinstance(content, Unreadable):
+        return Stop(context.unreadable(f"dataset {slug} version {newest}", content))
+    wanted = head.checkpoint.manifest_sha256
+    if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:
+        return None
+    context.halt(
+        "foreign_dataset_version",
+        f"dataset {slug} stands at version {newest}, the head is version {head.version}: a session"
+        f" would mount the wrong files. Publish {context.files.stored(wanted)} as its next"
+        " version by hand, then run with --retry",
+    )
+    return Stop(None)
+
+
+def _stale(context: Context, what: str, shown: int, known: int) -> Stop:
+    """Versions only grow: a smaller number is an answer from before, and nothing to halt for."""
+    message = f"Kaggle shows {what} at version {shown}, it has been at {known} already"
+    return Stop(context.wait("stale", message, context.settings.timing.poll_seconds))
