@@ -14,6 +14,15 @@ from pathlib import Path
 from typing import IO
 
 
+def free_name(path: Path, ending: str) -> Path:
+    """Return the first of `NAME.ending`, `NAME.ending-2` and so on that nothing has yet."""
+    free, number = path.with_name(f"{path.name}.{ending}"), 1
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{ending}-{number}")
+    return free
+
+
 class Disk:
     """The machine's own disk."""
 

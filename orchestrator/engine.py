@@ -74,7 +74,7 @@ def recover(  # noqa: PLR0913 - the engine's seam, as above
     *,
     endpoint: str,
 ) -> float | None:
-    """Rebuild an empty journal from what Kaggle holds of the chain, and change nothing there.
+    """Rebuild a lost journal from what Kaggle holds of the chain, and change nothing there.
 
     Returns:
         The Unix time at which to call again; None when the journal is rebuilt, or halted.
@@ -84,9 +84,9 @@ def recover(  # noqa: PLR0913 - the engine's seam, as above
         NotNow: Kaggle cannot be read.
     """
     context = Context(settings, None, endpoint, journal, kaggle, files, clock, rng)
+    _check_binding(context)
     if journal.state.phase is not Phase.RECOVERING:
         recovery.begin(context)
-    _check_binding(context)
     return _go_on(context, lambda: journal.state.phase is Phase.RECOVERING)
 
 

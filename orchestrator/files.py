@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.disk import Disk
+from orchestrator.disk import Disk, free_name
 from orchestrator.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -242,11 +242,7 @@ class Files:
 
     def _set_aside(self, path: Path) -> None:
         """Give what is there, whatever it is, the first of its own names that is free."""
-        free, number = path.with_name(f"{path.name}.yours"), 1
-        while os.path.lexists(free):
-            number += 1
-            free = path.with_name(f"{path.name}.yours-{number}")
-        self._disk.rename(path, free)
+        self._disk.rename(path, free_name(path, "yours"))
         self._disk.flush(path.parent)
 
     def _was_delivered(self, path: Path) -> bool:

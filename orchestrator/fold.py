@@ -44,7 +44,8 @@ def fold(events: Iterable[Event]) -> State:
 
 
 def _bound(_state: State, event: Event) -> Changes:
-    return {"binding": Binding.from_body(event.data)}
+    named = {key: event.data[key] for key in Binding.__slots__}
+    return {"binding": Binding.from_body(named)}
 
 
 def _recovered(_state: State, event: Event) -> Changes:

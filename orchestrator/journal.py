@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.clock import Clock, Moment
+from orchestrator.disk import Disk, free_name
 from orchestrator.errors import (
     ConfigError,
     IllegalTransition,
@@ -59,10 +60,13 @@ class Journal:
         """
         self.path, self.chain = path, chain
         self._clock, self._on_event = clock, on_event
-        self._db = _connect(path, read_only)
+        self._open(read_only)
+
+    def _open(self, read_only: bool) -> None:
+        self._db = _connect(self.path, read_only)
         try:
             self._db.execute(f"PRAGMA query_only = {read_only:d}")
-            begun = _prepare(self._db, path, read_only)
+            begun = _prepare(self._db, self.path, read_only)
             self.state = State()
             self._history: list[Event] = []
             self._last: Moment | None = None
@@ -116,6 +120,15 @@ class Journal:
     def events(self) -> tuple[Event, ...]:
         """All events so far, oldest first."""
         return tuple(self._history)
+
+    def set_aside(self) -> Path:
+        """Keep the file under another name, to last, and begin an empty journal in its place."""
+        self.close()
+        disk, kept = Disk(), free_name(self.path, "old")
+        disk.rename(self.path, kept)
+        disk.flush(self.path.parent)
+        self._open(read_only=False)
+        return kept
 
     def close(self) -> None:
         self._db.close()

@@ -197,3 +197,28 @@ def test_the_lock_of_a_killed_controller_is_free_at_once(
     assert [done.returncode for done in beside] == [3, 3, 3]
     assert all("another kchain is working" in done.stderr for done in beside)
     assert after.returncode == 0, after.stderr
+
+
+def test_a_run_that_only_found_that_its_journal_was_lost_is_in_nobodys_way(
+    kchain, project_folder, local_kaggle, point_at
+):
+    folder = project_folder(extra=QUICK)
+    assert kchain("run", "--sessions", 2, env=point_at).returncode == 0
+    before = json.loads(kchain("status", "--json", env=point_at).stdout)
+    shutil.rmtree(folder / ".kchain")
+
+    halted = kchain("run", "--sessions", 3, env=point_at)
+    (journal,) = (folder / ".kchain").glob("*/journal.db")
+    content = journal.read_bytes()
+    done = kchain("recover", env=point_at)
+
+    assert halted.returncode == 4
+    assert "see `kchain recover`" in halted.stderr
+    assert done.returncode == 0, done.stderr
+    assert "the journal here had sent nothing, it is kept as journal.db.old" in done.stdout
+    assert journal.with_name("journal.db.old").read_bytes() == content
+    after = json.loads(kchain("status", "--json", env=point_at).stdout)
+    assert after["head"] == before["head"]
+    more = kchain("run", "--sessions", 3, "--json", env=point_at)
+    assert json.loads(more.stdout)["sessions_done"] == 3, more.stderr
+    assert sessions(local_kaggle) == 3

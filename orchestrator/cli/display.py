@@ -107,9 +107,7 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
         case Kind.BOUND:
             return f"chain bound to {data['owner']}/{data['kernel']} at {data['endpoint']}"
         case Kind.RECOVERING:
-            return (
-                f"reading what {data['owner']}'s account at {data['endpoint']} holds of the chain"
-            )
+            return describe_beginning(data)
         case Kind.RECOVERED | Kind.RECOVERED_LIVE:
             return describe_recovery(data)
         case Kind.PUSH_WITHDRAWN:
@@ -179,6 +177,14 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return "going on"
         case _:
             return None
+
+
+def describe_beginning(data: Mapping[str, Any]) -> str:
+    """Return in words where a lost journal is rebuilt from, and what became of the one here."""
+    text = f"reading what {data['owner']}'s account at {data['endpoint']} holds of the chain"
+    if kept := data.get("set_aside"):
+        text += f"; the journal here had sent nothing, it is kept as {kept}"
+    return text
 
 
 def describe_recovery(data: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ Examples:
 Needed are kchain.toml and the account's credential, nothing else. If the folder of a damaged
 journal is still there, move it away first. Nothing on Kaggle is changed. If no session runs, it
 takes as long as the settle time (15 minutes): what was sent last must have become visible.
+A journal that was begun since, and never sent anything, is kept as journal.db.old.
 It may be interrupted; the same command goes on.
 """,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,4 +1,4 @@
-"""From an empty journal to where the chain stands, by nothing but reading Kaggle."""
+"""From a lost journal to where the chain stands, by nothing but reading Kaggle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from orchestrator.phases.retrieve import Place, retrieve
 from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
 
 OPEN = frozenset({SessionStatus.QUEUED, SessionStatus.RUNNING})
+# All that a journal holds which was begun after the real one was lost: it never sent anything.
+IDLE_KINDS = frozenset(
+    {
+        *(Kind.BOUND, Kind.WAITING, Kind.RESTARTED, Kind.PUSH_INTENT, Kind.PUSH_WITHDRAWN),
+        *(Kind.FINISHED, Kind.REOPENED, Kind.HALTED, Kind.RETRIED),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +36,14 @@ class Found:
 def begin(context: Context) -> None:
     """UNBOUND: bind an empty journal to the account, if anything of the chain is there.
 
+    A journal that never sent anything is kept under another name; an empty one takes its place.
+
     Raises:
         ConfigError: the journal is in use, or there is nothing to recover from.
         NotNow: Kaggle cannot be read.
     """
     settings, journal = context.settings, context.journal
-    if journal.events:
+    if not all(event.kind in IDLE_KINDS for event in journal.events):
         raise ConfigError(
             f"the journal {journal.path} is in use, there is nothing to recover: `kchain run` goes"
             f" on. To rebuild it from Kaggle all the same, move {journal.path.parent} away first"
@@ -51,8 +60,10 @@ def begin(context: Context) -> None:
             f" {settings.kernel_slug} nor dataset {settings.dataset_slug} is this chain's. Check"
             " the name and the credential; `kchain run` starts a new chain"
         )
+    kept = journal.set_aside().name if journal.events else None
     journal.append(
         Kind.RECOVERING,
+        set_aside=kept,
         endpoint=context.endpoint,
         owner=owner,
         kernel=settings.kernel_slug,

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "fold": {"fold_publications", "fold_pushes", "machine", "model"},
     "fold_publications": {"machine", "model"},
     "fold_pushes": {"machine"},
-    "journal": {"clock", "errors", "fold", "machine"},
+    "journal": {"clock", "disk", "errors", "fold", "machine"},
     "disk": set(),
     "files": {"disk", "errors"},
     "opcodes": {"errors"},

@@ -114,6 +114,13 @@ APART = [
         invariants=("I11",),
     ),
     Protection(
+        "a recovery sets no journal aside that sent anything",
+        _RECOVER,
+        "if not all(event.kind in IDLE_KINDS for event in journal.events):",
+        "if False:",
+        _RECOVERY + "a_journal_that_sent_a_push_is_not_set_aside",
+    ),
+    Protection(
         "a read that fails does not hide a version from a recovery",
         _SURVEY,
         "        if isinstance(content, Unreadable):\n            return content\n        manifest = None if isinstance(content, Gone)",
