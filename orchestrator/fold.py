@@ -118,6 +118,7 @@ def _retried(state: State, _event: Event) -> Changes:
         "push": replace(push, base_version=accepted) if push and accepted is not None else push,
         "is_damaged": state.is_damaged and state.halt_code != "damaged_checkpoint",
         "unknown_pushes": 0,
+        "unknown_publications": 0,
         "halt_code": None,
         "halt_message": "",
         "kernel_version": facts.get("kernel_version", state.kernel_version),

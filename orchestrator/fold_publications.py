@@ -32,7 +32,12 @@ def _found(_state: State, event: Event) -> Changes:
         version=version,
         seen_age=event.age,
     )
-    return {"publication": publication, "absent": 0, "absent_age": 0.0}
+    return {
+        "publication": publication,
+        "absent": 0,
+        "absent_age": 0.0,
+        "unknown_publications": 0,
+    }
 
 
 def _intent(_state: State, event: Event) -> Changes:
@@ -56,17 +61,23 @@ def _absent(state: State, event: Event) -> Changes:
     return {"absent": state.absent + 1, "absent_age": event.age}
 
 
-def _dropped(state: State, event: Event) -> Changes:
+def _incomplete(state: State, event: Event) -> Changes:
     return {
         "publication": None,
         "absent": 0,
-        "dataset_version": event.data.get("version", state.dataset_version),
+        "dataset_version": event.data["version"],
         "failed_publications": state.failed_publications + 1,
     }
 
 
+def _given_up(state: State, _event: Event) -> Changes:
+    count = state.unknown_publications + 1
+    return {"publication": None, "absent": 0, "unknown_publications": count}
+
+
 def _seen(state: State, event: Event) -> Changes:
-    return _changing(state, version=event.data["version"], seen_age=event.age)
+    changes = _changing(state, version=event.data["version"], seen_age=event.age)
+    return {**changes, "unknown_publications": 0}
 
 
 def _head(state: State, _event: Event) -> Changes:
@@ -106,8 +117,8 @@ UPDATES: Mapping[Kind, Callable[[State, Event], Changes]] = {
     Kind.PUBLISH_SENT: _sent,
     Kind.PUBLISH_DONE: _done,
     Kind.PUBLISH_ABSENT: _absent,
-    Kind.PUBLISH_INCOMPLETE: _dropped,
-    Kind.PUBLISH_GIVEN_UP: _dropped,
+    Kind.PUBLISH_INCOMPLETE: _incomplete,
+    Kind.PUBLISH_GIVEN_UP: _given_up,
     Kind.PUBLISH_SEEN: _seen,
     Kind.HEAD: _head,
 }

@@ -261,7 +261,8 @@ class State:
     is_damaged: bool = False  # what was verified is not what is on the disk any more
     pending: Checkpoint | None = None
     publication: Publication | None = None
-    failed_publications: int = 0  # in a row, of the same checkpoint
+    failed_publications: int = 0  # of the same checkpoint: versions that are unusable
+    unknown_publications: int = 0  # in a row that were sent and never became visible
     absent: int = 0  # agreeing reads in a row that did not find what was sent
     absent_age: float = 0.0
     wait_until_at: float = 0.0

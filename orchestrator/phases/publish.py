@@ -30,13 +30,8 @@ PROCESSING_SECONDS = 6 * 3600  # minutes are usual; after hours it is stuck
 def verified(context: Context) -> Wake:
     """VERIFIED: see where the dataset stands and write down the intent to publish."""
     slug, state = context.settings.dataset_slug, context.state
-    if state.failed_publications >= context.settings.chain.max_attempts:
-        context.halt(
-            "failing_publications",
-            f"dataset {slug} did not hold what was published, {state.failed_publications} times;"
-            " look at it on Kaggle, then run with --retry",
-        )
-        return None
+    if stop := _has_failed(context):
+        return stop.wake
     info = context.kaggle.dataset(slug)
     known = state.dataset_version
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
@@ -51,6 +46,28 @@ def verified(context: Context) -> Wake:
         manifest_sha256=_pending(context).manifest_sha256,
     )
     return None
+
+
+def _has_failed(context: Context) -> Stop | None:
+    """Halt after too many publications that came to nothing; why tells what to look for."""
+    slug, state = context.settings.dataset_slug, context.state
+    limit = context.settings.chain.max_attempts
+    if state.failed_publications >= limit:
+        context.halt(
+            "failing_publications",
+            f"dataset {slug} did not hold what was published, {state.failed_publications} times;"
+            " look at it on Kaggle, then run with --retry",
+        )
+    elif state.unknown_publications >= limit:
+        context.halt(
+            "unknown_publications",
+            f"{state.unknown_publications} publications in a row left no version in dataset {slug}:"
+            " their requests never arrived there, or kchain was killed before it sent them. Look at"
+            " the dataset on Kaggle, then run with --retry",
+        )
+    else:
+        return None
+    return Stop(None)
 
 
 def _look_before(context: Context, info: DatasetInfo) -> Stop | None:

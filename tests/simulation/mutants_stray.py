@@ -61,6 +61,21 @@ STRAY = [
         _PUSHES + "pushes_that_never_become_visible_are_not_repeated_without_end",
     ),
     Protection(
+        "publications that never become visible are limited",
+        _PUBLISH,
+        "elif state.unknown_publications >= limit:",
+        "elif False:",
+        _PUBLICATIONS + "publications_that_never_become_visible_are_not_repeated_without_end",
+    ),
+    Protection(
+        "a publication that never landed is no version that holds something else",
+        "orchestrator/fold.py",
+        "return replace(state, publication=None, absent=0, unknown_publications=count)",
+        "return replace(state, publication=None, absent=0, failed_publications=count)",
+        _PUBLICATIONS
+        + "kills_before_a_publication_leaves_are_no_version_that_holds_something_else",
+    ),
+    Protection(
         "a status that is unreadable for days halts the chain",
         _WATCH,
         "        return _unreadable(context, push, info)",

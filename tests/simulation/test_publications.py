@@ -214,10 +214,47 @@ def test_publications_that_never_become_visible_are_not_repeated_without_end(sim
     fault = Fault("publish_version", lost_request, times=1_000)
     run = simulate(faults=[fault])
 
-    assert run.run().halt_code == "failing_publications"
-    assert fault.fired == run.settings.chain.max_attempts
+    for number in (1, 2):
+        assert run.run().halt_code == "unknown_publications"
+        assert fault.fired == number * run.settings.chain.max_attempts
+        run.retry()
     fault.times = 0
-    run.retry()
     run.run()
 
+    check_reached(run, sessions=3)
+
+
+def test_publications_that_were_lost_now_and_then_do_not_add_up(simulate):
+    lost = Fault("publish_version", lost_request, times=4)
+    vain = Fault("publish_version", publishing_in_vain(), nth=3)
+    lost.matches = lambda _: lost.seen != 2 or vain.fired
+    run = simulate(faults=[lost, vain])
+
+    run.run()
+
+    assert (lost.fired, vain.fired) == (4, 1)
+    check_reached(run, sessions=3)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_kills_before_a_publication_leaves_are_no_version_that_holds_something_else(
+    simulate, times
+):
+    def dies(number, moment):
+        is_sent = run.effects.names[number] == "journal.append publish_sent"
+        return (is_sent, moment, len(run.effects.fired) < times) == (True, "after", True)
+
+    run = simulate()
+    run.effects._kills = dies
+
+    state = run.run()
+
+    assert len(run.effects.fired) == times
+    if times == run.settings.chain.max_attempts:
+        assert state.halt_code == "unknown_publications"
+        assert "killed before it sent them" in state.halt_message
+        check_always(run)
+        run.retry()
+        run.run()
+    assert run.kinds(Kind.PUBLISH_INCOMPLETE) == []
     check_reached(run, sessions=3)
