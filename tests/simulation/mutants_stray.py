@@ -69,9 +69,9 @@ STRAY = [
     ),
     Protection(
         "a publication that never landed is no version that holds something else",
-        "orchestrator/fold.py",
-        "return replace(state, publication=None, absent=0, unknown_publications=count)",
-        "return replace(state, publication=None, absent=0, failed_publications=count)",
+        "orchestrator/fold_publications.py",
+        'return {"publication": None, "absent": 0, "unknown_publications": count}',
+        'return {"publication": None, "absent": 0, "failed_publications": count}',
         _PUBLICATIONS
         + "kills_before_a_publication_leaves_are_no_version_that_holds_something_else",
     ),
