@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from orchestrator.cli.run import TRAIN_PACKAGES
+from orchestrator.cli.target import TRAIN_PACKAGES
 from orchestrator.emulator.server import LocalKaggle
 from tests.running import QUICK, ROOT, environment, pointing_at, run, standing
 

@@ -12,9 +12,10 @@ from typing import TypeVar
 import click
 
 from orchestrator import config
-from orchestrator.cli import workplace
 from orchestrator.cli.display import print_json
-from orchestrator.cli.run import TRAIN_PACKAGES
+from orchestrator.cli.options import HELP, load
+from orchestrator.cli.target import TRAIN_PACKAGES, Target
+from orchestrator.cli.workplace import check_credential
 from orchestrator.config import Project
 from orchestrator.errors import KchainError
 from orchestrator.kaggle import credentials
@@ -32,14 +33,14 @@ Examples:
   kchain doctor
   kchain doctor --json
 """,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 @click.option("--config", "given", metavar="FILE", help="The kchain.toml to check.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(*, given: str | None, as_json: bool) -> None:
     """Check installation, configuration, credential and Kaggle; change nothing."""
     checks = [_python(), _client(), _extra()]
-    project = _checked(checks, "configuration", lambda: workplace.load(given), _say_project)
+    project = _checked(checks, "configuration", lambda: load(given), _say_project)
     endpoint = project.settings.kaggle.endpoint if project else config.PRODUCTION
     credential = _checked(
         checks,
@@ -106,9 +107,9 @@ def _say_project(project: Project) -> str:
 
 
 def _account(endpoint: str, credential: Credential) -> str:
-    target = workplace.Target(endpoint, endpoint, credential)
+    target = Target(endpoint, endpoint, credential)
     with KaggleApi(endpoint, credential) as kaggle:
-        owner = workplace.check_credential(kaggle, target)
+        owner = check_credential(kaggle, target)
         left = kaggle.quota()
     quota = ""
     if isinstance(left, Quota):

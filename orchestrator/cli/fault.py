@@ -12,13 +12,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from orchestrator.cli import workplace
 from orchestrator.cli.display import print_json
+from orchestrator.cli.options import HELP
+from orchestrator.cli.target import running_local
 from orchestrator.emulator.catalogue import CATALOGUE, Entry
 from orchestrator.errors import ConfigError
 
 STATE = Path(".kchain") / "local" / "kaggle"
-HELP = {"help_option_names": ["-h", "--help"]}
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 state_option = click.option(
     "--state",
@@ -191,7 +191,7 @@ def _talk(state: Path, method: str, page: str, body: object = None) -> Any:
     nobody = ConfigError(f"no local Kaggle runs on {state}; start one with `kchain local serve`")
     if not (state / "server.json").exists():
         raise nobody
-    url, token = workplace.running_local(state)
+    url, token = running_local(state)
     request = urllib.request.Request(  # noqa: S310 - loopback, as it wrote itself
         f"{url}/_local/{page}",
         method=method,

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator import config
+from orchestrator.cli.options import HELP
 from orchestrator.errors import ConfigError
 
 _TEMPLATE = """\
@@ -44,7 +45,7 @@ Examples:
   kchain init my-run                       then: cd my-run && kchain run --sessions 3
   kchain init --preset rehearsal try-out   a tiny training that uses no GPU quota
 """,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 @click.argument("directory", default=".", metavar="[DIR]")
 @click.option(

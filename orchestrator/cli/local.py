@@ -12,10 +12,12 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli import local_settings, workplace
-from orchestrator.cli.fault import HELP, fault, state_option, tell_strikes
+from orchestrator.cli import local_settings
+from orchestrator.cli.drive import ENDING_SIGNALS
+from orchestrator.cli.fault import fault, state_option, tell_strikes
 from orchestrator.cli.local_settings import settings_option
-from orchestrator.cli.run import ENDING_SIGNALS
+from orchestrator.cli.options import HELP
+from orchestrator.cli.target import open_local
 from orchestrator.emulator.client_env import client_environment
 from orchestrator.emulator.server import Chaos
 from orchestrator.emulator.settings import Settings
@@ -54,7 +56,7 @@ Examples:
 def serve(*, port: int, settings: Settings, seed: int | None, state: Path) -> None:
     """Serve a local Kaggle until Ctrl-C, and print the variables that point a client at it."""
     asked_to_end = _asked_to_end()  # before anybody is told that it runs, and may end it
-    with workplace.open_local(state, port, _chaos(seed), settings) as (url, token):
+    with open_local(state, port, _chaos(seed), settings) as (url, token):
         click.echo(f"local Kaggle listens on {url}, state in {state.resolve()}\n")
         for name, value in client_environment(url, token, _home(state)).items():
             click.echo(f"export {name}={shlex.quote(value)}")
@@ -79,7 +81,7 @@ Examples:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(*, settings: Settings, seed: int | None, state: Path, command: tuple[str, ...]) -> None:
     """Run a command against the local Kaggle, with a scratch HOME and an issued token."""
-    with workplace.open_local(state, chaos=_chaos(seed), settings=settings) as (url, token):
+    with open_local(state, chaos=_chaos(seed), settings=settings) as (url, token):
         environment = client_environment(url, token, _home(state))
         beside = Path(sys.executable).parent / command[0]
         program = str(beside) if beside.exists() else shutil.which(command[0])

@@ -12,6 +12,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.cli.display import print_json
+from orchestrator.cli.options import HELP
 from orchestrator.emulator.settings import Settings
 
 NAMES = tuple(field.name for field in fields(Settings))
@@ -59,7 +60,7 @@ Examples:
   kchain local serve --set phone_verified=false --set layout=old
   kchain local serve --set unpack_checkpoints=true --set outputs_survive=exception
 """,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def settings(*, as_json: bool) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import click
 
-from orchestrator import engine
-from orchestrator.cli import workplace
-from orchestrator.cli.display import Display, describe_phase, print_json
-from orchestrator.cli.run import chosen, config_option, end_on_signals, raise_if_halted
-from orchestrator.cli.workplace import Workplace
-from orchestrator.report import summary
+from orchestrator.cli import drive, workplace
+from orchestrator.cli.display import Display
+from orchestrator.cli.options import HELP, config_option
+from orchestrator.cli.target import chosen
 
 
 @click.command(
@@ -24,7 +22,7 @@ takes as long as the settle time (15 minutes): what was sent last must have beco
 A journal that was begun since, and never sent anything, is kept as journal.db.old.
 It may be interrupted; the same command goes on.
 """,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 @config_option
 @click.option("--local", is_flag=True, help="Recover the chain of `run --local`.")
@@ -32,32 +30,13 @@ It may be interrupted; the same command goes on.
 def recover(*, given: str | None, local: bool, as_json: bool) -> None:
     """Rebuild a lost journal from the kernel versions and dataset versions on the account."""
     display = Display(to_stderr=as_json)
-    end_on_signals()
+    drive.end_on_signals()
     with chosen(given, local=local) as (project, target):
         state_dir = project.state_dir(local=local)
         with workplace.opened(
             project, target, state_dir, display.event, journal_may_be_lost=True
         ) as place:
-            while (wake := _recover(place)) is not None:
+            while (wake := place.recover()) is not None:
                 place.clock.sleep(wake - place.clock.now())
-            state = place.journal.state
-            raise_if_halted(state)
-            if as_json:
-                planned = project.settings.chain.sessions
-                print_json(summary(project.name, state, planned, place.journal.events))
-                return
-            display.line(f"{project.name}: {describe_phase(state)}; `kchain run` goes on")
-            if state.head:
-                display.line(f"checkpoints and history are in {project.output_dir}")
-
-
-def _recover(place: Workplace) -> float | None:
-    return engine.recover(
-        place.project.settings,
-        place.journal,
-        place.kaggle,
-        place.files,
-        place.clock,
-        place.rng,
-        endpoint=place.target.binding,
-    )
+            drive.raise_if_halted(place.journal.state)
+            drive.tell(place, display, as_json=as_json, hint="; `kchain run` goes on")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
-from orchestrator import config, report
+from orchestrator import report
+from orchestrator.cli.options import HELP, config_option, load
 from orchestrator.clock import SystemClock
 from orchestrator.config import Project
 from orchestrator.errors import ConfigError
@@ -16,11 +16,7 @@ from orchestrator.files import is_stop_asked
 from orchestrator.journal import Journal
 from orchestrator.machine import Phase, State
 
-config_option = click.option(
-    "--config", "given", metavar="FILE", help="The kchain.toml to use; default: ./kchain.toml."
-)
 local_option = click.option("--local", is_flag=True, help="Show the chain of `run --local`.")
-HELP = {"help_option_names": ["-h", "--help"]}
 
 
 @click.command(
@@ -36,7 +32,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(*, given: str | None, local: bool, as_json: bool) -> None:
     """Show where the chain stands. Reads the journal only, never Kaggle."""
-    project = _load(given)
+    project = load(given)
     with open_journal(project, local=local) as journal:
         planned = project.settings.chain.sessions
         stop = is_stop_asked(project.state_dir(local=local))
@@ -71,9 +67,10 @@ Examples:
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The kernel version.")
 def logs(*, given: str | None, local: bool, version: int | None) -> None:
     """Show a session's log as Kaggle has it; live while the session runs."""
-    from orchestrator.cli import workplace  # noqa: PLC0415 - keeps status quick
+    from orchestrator.cli.target import local_target, real_target  # noqa: PLC0415 - keeps status quick
+    from orchestrator.cli.workplace import read_log  # noqa: PLC0415
 
-    project = _load(given)
+    project = load(given)
     with open_journal(project, local=local) as journal:
         state = journal.state
     wanted = version or (state.push and state.push.version) or state.kernel_version
@@ -82,15 +79,11 @@ def logs(*, given: str | None, local: bool, version: int | None) -> None:
     with contextlib.ExitStack() as stack:
         if local:
             folder = project.folder / ".kchain" / "local" / "kaggle"
-            target = stack.enter_context(workplace.local_target(folder))
+            target = stack.enter_context(local_target(folder))
         else:
-            target = workplace.real_target(project)
-        for line in workplace.read_log(project, target, wanted):
+            target = real_target(project)
+        for line in read_log(project, target, wanted):
             click.echo(line.encode("utf-8", "replace"), nl=False)
-
-
-def _load(given: str | None) -> Project:
-    return config.load(config.find_file(given, Path.cwd()), config.environment())
 
 
 @contextlib.contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from orchestrator import config
-from orchestrator.cli.show import HELP, open_journal
+from orchestrator.cli.options import HELP, load
+from orchestrator.cli.show import open_journal
 from orchestrator.files import ask_stop, is_stop_asked
 from orchestrator.machine import Phase, State
 
@@ -38,7 +36,7 @@ is lost; published checkpoints are not. kchain deletes nothing.
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stop(*, given: str | None, local: bool, undo: bool, as_json: bool) -> None:
     """Launch no more sessions after the one that runs; the chain then finishes by itself."""
-    project = config.load(config.find_file(given, Path.cwd()), config.environment())
+    project = load(given)
     with open_journal(project, local=local) as journal:
         state = journal.state
     state_dir = project.state_dir(local=local)

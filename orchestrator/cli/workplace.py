@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from orchestrator import config, kernel, leaks
+from orchestrator import engine, kernel, leaks
 from orchestrator.cli.folders import refuse_shared
+from orchestrator.cli.target import Target
 from orchestrator.clock import SystemClock
-from orchestrator.config import Project
+from orchestrator.config import Project, Settings
 from orchestrator.disk import Disk
-from orchestrator.emulator.server import Chaos, LocalKaggle, PortTaken, StateLocked, StateUnreadable
-from orchestrator.emulator.server import Settings as LocalSettings
 from orchestrator.errors import ConfigError, JournalError, NotNow
 from orchestrator.files import Files
 from orchestrator.journal import Journal
 from orchestrator.kaggle import credentials
 from orchestrator.kaggle.api import KaggleApi, parse_log
-from orchestrator.kaggle.child import Credential
 from orchestrator.kaggle.port import Gone, Trouble, Unreadable
 from orchestrator.machine import Event, State
 
 Listener = Callable[[Event, State], None]
-LOCAL = "local Kaggle"  # what a chain on local Kaggle is bound to: the port changes
-# Local Kaggle answers at once; nothing is gained by Kaggle's own patience.
-LOCAL_TIMING = {
-    "poll_seconds": 0.5,
-    "settle_seconds": 10.0,
-    "read_gap_seconds": 1.0,
-    "grace_seconds": 30.0,
-    "retry_seconds": 2.0,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which Kaggle a command talks to, and with which credential."""
-
-    endpoint: str
-    binding: str
-    credential: Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,48 +39,19 @@ class Workplace:
     clock: SystemClock
     rng: random.Random
 
+    def tick(self) -> float | None:
+        """Make all progress that is possible without waiting."""
+        template = self.project.template_dir
+        return engine.tick(*self._seams, endpoint=self.target.binding, template=template)
 
-def load(given: str | None, flags: dict[str, Any] | None = None) -> Project:
-    """Read the configuration that a command is called with or beside."""
-    return config.load(config.find_file(given, Path.cwd()), config.environment(), flags)
+    def recover(self) -> float | None:
+        """Go on with rebuilding a lost journal."""
+        return engine.recover(*self._seams, endpoint=self.target.binding)
 
-
-def real_target(project: Project) -> Target:
-    """Return the Kaggle that the configuration names, with the user's own credential."""
-    endpoint = project.settings.kaggle.endpoint
-    return Target(endpoint, endpoint, credentials.find(config.environment(), Path.home()))
-
-
-@contextlib.contextmanager
-def local_target(state_dir: Path) -> Iterator[Target]:
-    """Start a local Kaggle for the duration of a command, or use the one that is running."""
-    with open_local(state_dir) as (url, token):
-        yield Target(url, LOCAL, credentials.from_token(token, "local Kaggle"))
-
-
-@contextlib.contextmanager
-def open_local(
-    state_dir: Path,
-    port: int = 0,
-    chaos: Chaos | None = None,
-    settings: LocalSettings = LocalSettings(),  # noqa: B008 - it is frozen
-) -> Iterator[tuple[str, str]]:
-    """Yield the URL and a token of the local Kaggle that keeps its state in `state_dir`."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        local = LocalKaggle(state_dir, port=port, settings=settings, chaos=chaos)
-    except PortTaken as error:
-        raise ConfigError(error.strerror or str(error)) from error
-    except StateLocked:
-        url, token = running_local(state_dir)
-        if port or chaos or settings != LocalSettings():
-            raise NotNow(f"a local Kaggle listens on {url} already, with this state") from None
-        yield url, token
-        return
-    except (StateUnreadable, ValueError) as error:
-        raise ConfigError(f"the local Kaggle's state in {state_dir} is damaged: {error}") from error
-    with local:
-        yield local.url, local.token
+    @property
+    def _seams(self) -> tuple[Settings, Journal, KaggleApi, Files, SystemClock, random.Random]:
+        settings = self.project.settings
+        return settings, self.journal, self.kaggle, self.files, self.clock, self.rng
 
 
 @contextlib.contextmanager
@@ -204,15 +153,3 @@ def read_log(project: Project, target: Target, version: int) -> Iterator[str]:
             return
         with contextlib.closing(kaggle.follow(slug, version)) as follower:
             yield from (str(entry.get("data", "")) for entry in follower)
-
-
-def running_local(state_dir: Path) -> tuple[str, str]:
-    """Return the URL and a token of the local Kaggle that another process keeps running."""
-    try:
-        url = json.loads((state_dir / "server.json").read_text())["url"]
-        token = json.loads((state_dir / "account.json").read_text())["token"]
-    except (OSError, ValueError, KeyError):
-        raise NotNow(
-            f"the local Kaggle in {state_dir} is just starting or ending; try again"
-        ) from None
-    return url, token
