@@ -118,7 +118,7 @@ APART = [
         _RECOVER,
         "if not all(event.kind in IDLE_KINDS for event in journal.events):",
         "if False:",
-        _RECOVERY + "a_journal_that_sent_a_push_is_not_set_aside",
+        _TESTS + "set_aside.py::test_a_journal_that_sent_a_push_is_not_set_aside",
     ),
     Protection(
         "a read that fails does not hide a version from a recovery",
