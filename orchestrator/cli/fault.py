@@ -14,16 +14,15 @@ from click.shell_completion import CompletionItem
 
 from orchestrator.cli.display import print_json
 from orchestrator.cli.options import HELP
-from orchestrator.cli.target import running_local
+from orchestrator.cli.target import LOCAL_STATE, running_local
 from orchestrator.emulator.catalogue import CATALOGUE, Entry
 from orchestrator.errors import ConfigError
 
-STATE = Path(".kchain") / "local" / "kaggle"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 state_option = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    default=STATE,
+    default=LOCAL_STATE,
     show_default=True,
     help="The folder it keeps its state in.",
 )

@@ -67,7 +67,8 @@ Examples:
 @click.option("--version", type=click.IntRange(1), metavar="N", help="The kernel version.")
 def logs(*, given: str | None, local: bool, version: int | None) -> None:
     """Show a session's log as Kaggle has it; live while the session runs."""
-    from orchestrator.cli.target import local_target, real_target  # noqa: PLC0415 - keeps status quick
+    # Imported here so that a status is quick.
+    from orchestrator.cli.target import LOCAL_STATE, local_target, real_target  # noqa: PLC0415
     from orchestrator.cli.workplace import read_log  # noqa: PLC0415
 
     project = load(given)
@@ -78,8 +79,7 @@ def logs(*, given: str | None, local: bool, version: int | None) -> None:
         raise ConfigError(f"chain {project.name!r} has not pushed a session yet; see `kchain run`")
     with contextlib.ExitStack() as stack:
         if local:
-            folder = project.folder / ".kchain" / "local" / "kaggle"
-            target = stack.enter_context(local_target(folder))
+            target = stack.enter_context(local_target(project.folder / LOCAL_STATE))
         else:
             target = real_target(project)
         for line in read_log(project, target, wanted):

@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigError, MissingExtra, NotNow
 from orchestrator.kaggle import credentials
 from orchestrator.kaggle.child import Credential
 
+LOCAL_STATE = Path(".kchain") / "local" / "kaggle"  # beside kchain.toml
 LOCAL = "local Kaggle"  # what a chain on local Kaggle is bound to: the port changes
 # Local Kaggle answers at once; nothing is gained by Kaggle's own patience.
 LOCAL_TIMING = {
@@ -50,8 +51,7 @@ def chosen(
         return
     need_training_packages()
     project = for_local(project)
-    state_dir = project.folder / ".kchain" / "local" / "kaggle"
-    with local_target(state_dir) as target:
+    with local_target(project.folder / LOCAL_STATE) as target:
         yield project, target
 
 
