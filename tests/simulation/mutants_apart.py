@@ -1,6 +1,5 @@
-"""Protections around the machine: journal, recovery, and what no storm can reach."""
+"""Protections against what no storm can reach, or no invariant speaks of."""
 
-from tests.mutation import Edit
 from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
@@ -8,12 +7,9 @@ _LAUNCH = "orchestrator/phases/launch.py"
 _PREFLIGHT = "orchestrator/phases/preflight.py"
 _COLLECT = "orchestrator/phases/collect.py"
 _PUBLISH = "orchestrator/phases/publish.py"
-_RETRIEVE = "orchestrator/phases/retrieve.py"
-_RECOVER = "orchestrator/phases/recover.py"
 _SURVEY = "orchestrator/phases/survey.py"
 _JOURNAL = "orchestrator/journal.py"
 _FILES = "orchestrator/files.py"
-_TESTS = "tests/simulation/test_"
 _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _FOREIGN = "tests/simulation/test_foreign.py::test_"
@@ -21,114 +17,7 @@ _RECOVERY = "tests/simulation/test_recovery.py::test_"
 _DAMAGED = "tests/controller/journal/test_damage.py::test_"
 _DAMAGE = "tests/crash/test_journal_damage.py::test_a_journal_with_"
 
-
 APART = [
-    # The journal
-    Protection(
-        "what was written is durable before anything is sent",
-        _JOURNAL,
-        '            with self._db:\n                self._db.execute("INSERT',
-        '            if True:\n                self._db.execute("INSERT',
-        _TESTS + "clean_chains.py::test_a_chain_reaches_its_target",
-        invariants=("I8",),
-    ),
-    Protection(
-        "of two controllers only one can write an event",
-        _JOURNAL,
-        "INSERT INTO events",
-        "INSERT OR REPLACE INTO events",
-        _TESTS
-        + "crashes.py::test_a_controller_that_comes_back_beside_another_one_does_nothing[18]",
-        invariants=("I8",),
-    ),
-    # Recovery
-    Protection(
-        "a recovered head is one whose parents lead back to the first session",
-        _SURVEY,
-        "        return self._has_lineage(found)\n",
-        "        return True\n",
-        _RECOVERY + "a_checkpoint_of_another_lineage_is_not_taken_for_the_head",
-        invariants=("I3",),
-    ),
-    Protection(
-        "a recovered head is one whose session was told what its manifest says",
-        _SURVEY,
-        "if push and expectation(push.parameters) != found.expected:",
-        "if False:",
-        _RECOVERY + "a_manifest_that_says_other_things_than_its_session_was_told_is_not_believed",
-        invariants=("I3",),
-    ),
-    Protection(
-        "a recovered head is a version that is complete",
-        _RECOVER,
-        "if not is_complete(version.manifest, listed, was_accepted=was_accepted):",
-        "if False:",
-        _RECOVERY + "a_newest_version_that_is_unusable_is_superseded",
-        invariants=("I2", "I3", "I4"),
-    ),
-    Protection(
-        "a recovery waits until what was sent before must be visible",
-        _RECOVER,
-        "if not context.is_settled(None):",
-        "if False:",
-        _RECOVERY + "a_push_that_becomes_visible_late_is_waited_for",
-        invariants=("I1",),
-    ),
-    Protection(
-        "a session is adopted only if it continues the recovered head",
-        _RECOVER,
-        "elif push.continues(checkpoint, heads):",
-        "elif True:",
-        _RECOVERY + "a_session_that_continues_a_checkpoint_that_is_gone_halts_the_recovery",
-        invariants=("I3",),
-    ),
-    Protection(
-        "a session that runs is adopted by a recovery, not pushed again",
-        _RECOVER,
-        "if push is None or push.session <= heads:",
-        "if True:",
-        _RECOVERY + "a_session_that_runs_is_watched_again_at_once",
-        invariants=("I1",),
-    ),
-    Protection(
-        "what a recovery brings is verified, file by file",
-        _RETRIEVE,
-        "    try:\n        verify_file(files, folder, entry)\n",
-        "    try:\n        pass\n",
-        _RECOVERY + "a_damaged_download_is_fetched_anew",
-        (
-            Edit(
-                _RETRIEVE,
-                "        verify_file(files, stored, manifest.entry(name))",
-                "        pass",
-            ),
-        ),
-        invariants=("I4",),
-    ),
-    Protection(
-        "a head that was continued is one, though it lacks what is rebuilt",
-        _RECOVER,
-        "was_accepted = found.was_accepted(version)",
-        "was_accepted = False",
-        _RECOVERY + "a_head_that_was_accepted_without_its_history_is_found_again",
-        invariants=("I11",),
-    ),
-    Protection(
-        "a recovery sets no journal aside that sent anything",
-        _RECOVER,
-        "if not all(event.kind in IDLE_KINDS for event in journal.events):",
-        "if False:",
-        _TESTS + "set_aside.py::test_a_journal_that_sent_a_push_is_not_set_aside",
-    ),
-    Protection(
-        "a read that fails does not hide a version from a recovery",
-        _SURVEY,
-        "        if isinstance(content, Unreadable):\n            return content\n        manifest = None if isinstance(content, Gone)",
-        "        manifest = None if isinstance(content, Gone | Unreadable)",
-        _RECOVERY + "a_read_that_fails_is_asked_again[dataset_file]",
-        invariants=("I3",),
-    ),
-    # What no storm can reach, or no invariant speaks of
     Protection(
         "nothing is pushed to a kernel that went public",
         _PREFLIGHT,
