@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def proven():
         text=True,
         check=False,
     ).stdout.strip()
-    when = f"{datetime.now(UTC):%Y-%m-%d}, {commit}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {commit}, {machine}"
     table = {**old, **{what: f"{result} | {when}" for what, result in rows.items()}}
     lines = [f"| {what} | {rest} |\n" for what, rest in table.items()]
     PROVEN.write_text(head + rule + "".join(lines), encoding="utf-8")

@@ -15,6 +15,7 @@ OPERATIONS = (
 )
 FEW = 5  # so many things that may be lost: all their combinations are tried
 SAMPLES = 12  # of the combinations of more
+MIXED = 4  # draws of what becomes of files, where several are not flushed
 
 
 class FailingDisk(Disk):
@@ -167,12 +168,22 @@ class CutDisk(Disk):
     # What a cut leaves
 
     def cuts(self, draw: random.Random) -> Iterator[dict[str, bytes | None]]:
-        """Every state that a power cut may leave now: paths with bytes, None for a folder."""
+        """States that a power cut may leave now: paths with bytes, None for a folder.
+
+        They are all of them while few names wait to be flushed, and draws of more.
+        """
         for kept in self._subsets(draw):
-            for fate in FATES:
-                yield self._tree(kept, fate)
-                if all(file.is_safe for file in _files(self._top)):
-                    break
+            for fates in self._fates(draw):
+                yield self._tree(kept, fates)
+
+    def _fates(self, draw: random.Random) -> list[dict[File, str]]:
+        unsafe = list({file: None for file in _files(self._top) if not file.is_safe})
+        if not unsafe:
+            return [{}]
+        alike = [dict.fromkeys(unsafe, fate) for fate in FATES]
+        if len(unsafe) == 1:
+            return alike
+        return alike + [{file: draw.choice(FATES) for file in unsafe} for _ in range(MIXED)]
 
     def _subsets(self, draw: random.Random) -> list[list[Change]]:
         changes = self._changes
@@ -184,7 +195,7 @@ class CutDisk(Disk):
         ends = [changes[:count] for count in (0, len(changes) - 1, len(changes))]
         return ends + [[c for c in changes if draw.random() < 0.5] for _ in range(SAMPLES)]
 
-    def _tree(self, kept: list[Change], fate: str) -> dict[str, bytes | None]:
+    def _tree(self, kept: list[Change], fates: dict[File, str]) -> dict[str, bytes | None]:
         names = {folder: dict(folder.lasting) for folder in _folders(self._top)}
         for change in kept:
             for folder, name, node in change.steps:
@@ -197,7 +208,7 @@ class CutDisk(Disk):
         def walk(folder: Folder, prefix: str) -> Iterator[tuple[str, bytes | None]]:
             for name, node in names.get(folder, folder.lasting).items():
                 if isinstance(node, File):
-                    yield prefix + name, node.after_cut(fate)
+                    yield prefix + name, node.after_cut(fates.get(node, "kept"))
                 else:
                     yield prefix + name, None
                     yield from walk(node, f"{prefix}{name}/")

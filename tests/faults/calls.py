@@ -87,7 +87,7 @@ WIRE = (
     ),
     Row(
         "the network's sign-in page, with status 200",
-        "no answer, whatever its status says",
+        "no answer, whatever its status says; nothing is sent, as the last look brings none",
         (),
         (
             "test_a_read_that_brings_nonsense_is_unreadable",
@@ -102,7 +102,7 @@ WIRE = (
     ),
     Row(
         "a status that nobody knows, or none",
-        "unreadable: never the end of a session",
+        "unreadable: never the end of a session; `run` and `status` say since when",
         ("odd answer to a read",),
         ("test_a_status_that_is_no_status_is_unreadable",),
     ),
