@@ -102,7 +102,7 @@ WIRE = (
     ),
     Row(
         "a status that nobody knows, or none",
-        "unreadable: never the end of a session; `run` and `status` say since when",
+        "unreadable: never the end of a session; `status` shows what is waited for",
         ("odd answer to a read",),
         ("test_a_status_that_is_no_status_is_unreadable",),
     ),
