@@ -32,7 +32,10 @@ def ended(context: Context) -> Wake:
     push = _push(context)
     if push.doomed:
         return _fruitless(context, "rejected", push.doomed)
-    listed = list_output(context)
+    try:
+        listed = list_output(context)
+    except CheckpointError as error:
+        return _fruitless(context, error.reason, str(error))
     if isinstance(listed, Stop):
         return listed.wake
     try:

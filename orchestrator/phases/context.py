@@ -21,7 +21,9 @@ from orchestrator.machine import Kind, State
 Wake = float | None
 HEARTBEAT_SECONDS = 3600
 SAME_FAILURES = 2  # the same words twice in a row: a third time would say the same
-MISSING_SECONDS = 6 * 3600  # longer than Kaggle's own lapses, as far as is known
+# How long Kaggle may deny what it said exists: longer than its own lapses, as far as is known.
+MISSING_SECONDS = 6 * 3600
+NOT_OURS = "it counts as somebody else's"
 LONGEST_WAIT_SECONDS = 8 * 86_400  # a week's quota and a day; anything longer is a wrong clock
 
 
@@ -71,24 +73,62 @@ class Context:
     def unreadable(self, what: str, answer: Unreadable | Gone) -> float:
         """Wait after a read that brought nothing: it changes nothing and proves nothing."""
         reason = answer.trouble.value if isinstance(answer, Unreadable) else "missing"
-        message = _cannot_be_read(what, answer)
+        message = _cannot_be_read(what) + answer.message
         return self.wait(reason, message, self.settings.timing.poll_seconds)
 
     def missing(self, what: str, answer: Unreadable | Gone) -> Wake:
         """Wait for what must be there; halt when all reads for hours have said that it is not."""
-        state = self.state
-        known = (state.wait_reason, state.wait_message) == (
-            "missing",
-            _cannot_be_read(what, answer),
-        )
-        if isinstance(answer, Unreadable) or not known:
+        if isinstance(answer, Unreadable):
             return self.unreadable(what, answer)
-        if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:
+        if not self._is_waiting_for(what, answer):
+            return self.unreadable(what, answer)
+        if self.seconds_since(self.state.wait_until_age) < MISSING_SECONDS:
             return self.poll()  # and no event: the first one's age is what counts
         self.halt(
             "missing",
             f"{what} is not on Kaggle any more, or not this account's to see ({answer.message});"
             " the checkpoints are kept here. When it is there again, run with --retry",
+        )
+        return None
+
+    def given_up(self, what: str, answer: Unreadable | Gone, instead: str) -> Stop | None:
+        """Wait for what the chain can do without: halt when all reads for hours have failed, and
+        return None when a person has looked and it still cannot be read.
+
+        Reading it again after --retry must fail for as long as Kaggle takes to settle.
+        """
+        if not self._is_waiting_for(what, answer):
+            return Stop(self.unreadable(what, answer))
+        since, is_seen = self.state.wait_until_age, self.state.halt_facts.get("unread") == what
+        if is_seen and self.is_settled(since):
+            return None
+        if is_seen or self.seconds_since(since) < MISSING_SECONDS:
+            return Stop(self.poll())
+        self.halt(
+            "missing" if isinstance(answer, Gone) else "unreadable",
+            f"{what} could not be read for hours ({answer.message}); look at it on kaggle.com."
+            f" With --retry it is read again, and if it still cannot be, {instead}",
+            unread=what,
+        )
+        return Stop(None)
+
+    def _is_waiting_for(self, what: str, answer: Unreadable | Gone) -> bool:
+        """Tell whether the newest wait was for this as well, and for the same kind of trouble."""
+        state = self.state
+        is_missing = state.wait_reason == "missing"
+        is_known = state.wait_message.startswith(_cannot_be_read(what))
+        return is_known and is_missing == isinstance(answer, Gone)
+
+    def stale(self, what: str, shown: int, known: int, way_out: str, **facts: int) -> Wake:
+        """Versions only grow: a smaller number is an answer from before, but not for hours."""
+        message = f"Kaggle shows {what} at version {shown}, it has been at {known} already"
+        state = self.state
+        if (state.wait_reason, state.wait_message) != ("stale", message):
+            return self.wait("stale", message, self.settings.timing.poll_seconds)
+        if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:
+            return self.poll()
+        self.halt(
+            "remade", f"{message}, for hours: it was deleted and made anew. {way_out}", **facts
         )
         return None
 
@@ -140,5 +180,5 @@ class Context:
         return self.clock.now() + gap
 
 
-def _cannot_be_read(what: str, answer: Unreadable | Gone) -> str:
-    return f"{what} cannot be read: {answer.message}"
+def _cannot_be_read(what: str) -> str:
+    return f"{what} cannot be read: "

@@ -1,8 +1,8 @@
 """Brings single files out of a session's output, by URLs listed this moment: URLs expire.
 
 A file that arrives wrong is fetched anew a few times. One that stays listed while its download
-says that it is not there is waited for, and after the settle window counts as damaged: the
-journal holds how often that was said, so that a restart goes on counting.
+says that it is not there is waited for as long as anything that Kaggle denies though it exists;
+then it counts as damaged. The journal holds how often that was said: a restart goes on counting.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestrator.checkpoints import CHECKPOINT_LIMIT_BYTES, MANIFEST_LIMIT_BYTE
 from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Push
-from orchestrator.phases.context import Context, Stop
+from orchestrator.phases.context import MISSING_SECONDS, Context, Stop
 
 T = TypeVar("T")
 
@@ -24,12 +24,21 @@ FRESH_DOWNLOADS = 3  # before a file that does not verify counts as wrong on Kag
 
 
 def list_output(context: Context) -> dict[str, OutputFile] | Stop:
-    """Return all files of the session that ended, by name."""
+    """Return all files of the session that ended, by name.
+
+    Raises:
+        CheckpointError: Kaggle does not know of any output, and a person has seen that.
+    """
     slug, version = context.settings.kernel_slug, _push(context).version
     assert version is not None
     answer = context.kaggle.outputs(slug, version)
-    if isinstance(answer, Unreadable | Gone):
-        return Stop(context.unreadable(f"the output of {slug} version {version}", answer))
+    what = f"the output of {slug} version {version}"
+    if isinstance(answer, Unreadable):
+        return Stop(context.unreadable(what, answer))
+    if isinstance(answer, Gone):
+        if stop := context.given_up(what, answer, "the session counts as one that brought nothing"):
+            return stop
+        raise CheckpointError(f"{what} is gone: {answer.message}", "no_output")
     return {file.name: file for file in answer}
 
 
@@ -97,13 +106,14 @@ def _bring(context: Context, folder: Path, path: str, limit_bytes: int) -> Stop 
 
 
 def _missed(context: Context, name: str, answer: Gone) -> Stop:
-    """Count a listed file that is not there, at most so often that it takes the settle window.
+    """Count a listed file that is not there, at most so often that it takes six hours: to wait
+    costs idle time, to give up too early costs what a session has trained.
 
     Raises:
         CheckpointError: that has been said often enough, and for long enough.
     """
     before = _push(context).missed.get(name)
-    gap = context.settings.timing.settle_seconds / (FRESH_DOWNLOADS - 1)
+    gap = MISSING_SECONDS / (FRESH_DOWNLOADS - 1)
     if before is None or context.seconds_since(before.age) >= gap:
         context.journal.append(Kind.OUTPUT_MISSED, file=name, message=answer.message)
     if _push(context).missed[name].times >= FRESH_DOWNLOADS:

@@ -16,7 +16,7 @@ from orchestrator.kaggle.port import (
 )
 from orchestrator.machine import Head, Kind, Push
 from orchestrator.phases import preflight, stray
-from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 
 AGREEING_READS = 3  # how often "not there" must be read before it is believed
 
@@ -110,8 +110,10 @@ def _look_for(context: Context, push: Push) -> Wake:
     for version in range(push.base_version + 1, current + 1):
         found = context.kaggle.kernel(slug, version)
         if isinstance(found, Unreadable | Gone):
-            return context.unreadable(f"kernel {slug} version {version}", found)
-        if kernel.carries(found.source, push.token):
+            what = f"kernel {slug} version {version}"
+            if stop := context.given_up(what, found, NOT_OURS):
+                return stop.wake
+        elif kernel.carries(found.source, push.token):
             context.journal.append(Kind.PUSH_DONE, version=version, url="", adopted=True)
             return None
     if not context.is_settled(push.sent_age):

@@ -7,7 +7,7 @@ import hashlib
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
 from orchestrator.kaggle.port import Gone, Unreadable
 from orchestrator.machine import Head
-from orchestrator.phases.context import Context, Stop
+from orchestrator.phases.context import NOT_OURS, Context, Stop
 
 
 def kernel_is_ours(context: Context) -> Stop | None:
@@ -21,8 +21,10 @@ def kernel_is_ours(context: Context) -> Stop | None:
     if info.is_private is False:
         context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
         return Stop(None)
-    if info.current_version < known:
-        return _stale(context, f"kernel {slug}", info.current_version, known)
+    shown = info.current_version
+    if shown < known:
+        way_out = "If that is well, run with --retry to push on top"
+        return Stop(context.stale(f"kernel {slug}", shown, known, way_out, kernel_version=shown))
     if info.current_version > known:
         context.halt(
             "foreign_kernel_version",
@@ -56,25 +58,25 @@ def dataset_is_ours(context: Context) -> Stop | None:
 
 def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:
     """A version that somebody added is harmless if it is the head's, byte for byte."""
-    slug = context.settings.dataset_slug
-    if newest < head.version:
-        return _stale(context, f"dataset {slug}", newest, head.version)
-    content = context.kaggle.dataset_file(slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES)
+    what = f"dataset {context.settings.dataset_slug}"
+    content = context.kaggle.dataset_file(
+        context.settings.dataset_slug, newest, MANIFEST, MANIFEST_LIMIT_BYTES
+    )
     if isinstance(content, Unreadable):
-        return Stop(context.unreadable(f"dataset {slug} version {newest}", content))
+        version = f"{what} version {newest}"
+        if stop := context.given_up(version, content, NOT_OURS):
+            return stop
     wanted = head.checkpoint.manifest_sha256
     if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == wanted:
         return None
+    way_out = (
+        f"Publish {context.files.stored(wanted)} as its next version by hand, then run with --retry"
+    )
+    if newest < head.version:
+        return Stop(context.stale(what, newest, head.version, way_out, dataset_version=newest))
     context.halt(
         "foreign_dataset_version",
-        f"dataset {slug} stands at version {newest}, the head is version {head.version}: a session"
-        f" would mount the wrong files. Publish {context.files.stored(wanted)} as its next"
-        " version by hand, then run with --retry",
+        f"{what} stands at version {newest}, the head is version {head.version}: a session"
+        f" would mount the wrong files. {way_out}",
     )
     return Stop(None)
-
-
-def _stale(context: Context, what: str, shown: int, known: int) -> Stop:
-    """Versions only grow: a smaller number is an answer from before, and nothing to halt for."""
-    message = f"Kaggle shows {what} at version {shown}, it has been at {known} already"
-    return Stop(context.wait("stale", message, context.settings.timing.poll_seconds))

@@ -19,12 +19,13 @@ from orchestrator.kaggle.port import (
 from orchestrator.machine import Kind, Publication
 from orchestrator.model import Checkpoint
 from orchestrator.phases import copies
-from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 from orchestrator.phases.launch import AGREEING_READS
 
 # Kaggle said yes, so the version will most likely show up: a large one only when it is processed.
 ACKNOWLEDGED_PATIENCE = 6.0  # times the settle window
 PROCESSING_SECONDS = 6 * 3600  # minutes are usual; after hours it is stuck
+PUBLISHED_AGAIN = "the checkpoint is published again"
 
 
 def verified(context: Context) -> Wake:
@@ -41,7 +42,7 @@ def verified(context: Context) -> Wake:
     context.journal.append(
         Kind.PUBLISH_INTENT,
         token=context.new_token(),
-        base_version=0 if isinstance(info, Gone) else max(info.current_version, known),
+        base_version=0 if isinstance(info, Gone) else info.current_version,
         create=isinstance(info, Gone),
         manifest_sha256=_pending(context).manifest_sha256,
     )
@@ -76,6 +77,10 @@ def _look_before(context: Context, info: DatasetInfo) -> Stop | None:
     if not info.is_private:
         context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
         return Stop(None)
+    if info.current_version < known:
+        way_out = "If that is well, run with --retry to add the checkpoints to it as new versions"
+        shown = info.current_version
+        return Stop(context.stale(f"dataset {slug}", shown, known, way_out, dataset_version=shown))
     if stop := _published_already(context, info):
         return stop
     if not known:
@@ -185,7 +190,6 @@ def published(context: Context) -> Wake:
 
 def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | None:
     """Compare a dataset version with what was published: its exact files and its manifest."""
-    slug = context.settings.dataset_slug
     files = _listed(context, version)
     if isinstance(files, Stop):
         return files
@@ -195,11 +199,17 @@ def _read_back(context: Context, version: int, pending: Checkpoint) -> Stop | No
         return Stop(_incomplete(context, f"it holds {', '.join(sorted(files)) or 'nothing'}"))
     if wrong := [name for name, size in sizes.items() if files.get(name, size) != size]:
         return Stop(_incomplete(context, f"{', '.join(wrong)} has another size there"))
+    return _compare_manifest(context, version, pending)
+
+
+def _compare_manifest(context: Context, version: int, pending: Checkpoint) -> Stop | None:
+    slug = context.settings.dataset_slug
     content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
     if isinstance(content, Unreadable | Gone):
-        return Stop(
-            context.unreadable(f"the manifest of dataset {slug} version {version}", content)
-        )
+        what = f"the manifest of dataset {slug} version {version}"
+        if stop := context.given_up(what, content, PUBLISHED_AGAIN):
+            return stop
+        return Stop(_incomplete(context, "its manifest cannot be read"))
     if hashlib.sha256(content).hexdigest() != pending.manifest_sha256:
         return Stop(_incomplete(context, "its manifest is not the one that was published"))
     return None
@@ -211,7 +221,10 @@ def _listed(context: Context, version: int) -> Mapping[str, int] | Stop:
     if isinstance(files, Gone) and _is_stuck(context):
         return Stop(_incomplete(context, "its files have not been there for hours"))
     if isinstance(files, Unreadable | Gone):
-        return Stop(context.unreadable(f"the files of dataset {slug} version {version}", files))
+        what = f"the files of dataset {slug} version {version}"
+        if stop := context.given_up(what, files, PUBLISHED_AGAIN):
+            return stop
+        return Stop(_incomplete(context, "its files cannot be read"))
     return files
 
 
@@ -265,7 +278,8 @@ def _holds(context: Context, version: int) -> bool | Stop:
     slug = context.settings.dataset_slug
     content = context.kaggle.dataset_file(slug, version, MANIFEST, MANIFEST_LIMIT_BYTES)
     if isinstance(content, Unreadable):
-        return Stop(context.unreadable(f"dataset {slug} version {version}", content))
+        what = f"dataset {slug} version {version}"
+        return context.given_up(what, content, NOT_OURS) or False
     if isinstance(content, Gone):
         return False
     return hashlib.sha256(content).hexdigest() == _pending(context).manifest_sha256

@@ -99,8 +99,9 @@ def recovering(context: Context) -> Wake:
 
 
 def _body(found: Survey, head: Found | None) -> dict[str, Any]:
-    # Without a head, a version with a manifest of ours is unusable, and still ours.
-    ours = max((version.number for version in found.versions), default=0)
+    # Without a head, a version with a manifest of ours may still be what is collected next, as far
+    # as it could be published: it is looked at before it is published again.
+    ours = max((version.number for version in found.versions), default=1) - 1
     return {
         "head": {"checkpoint": head.checkpoint.to_body(), "version": head.version.number}
         if head

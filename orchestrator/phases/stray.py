@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator import kernel
 from orchestrator.kaggle.port import Gone, LandedBad, Unreadable
 from orchestrator.machine import Kind, Push
-from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 
 
 def halt_misplaced(context: Context, push: Push, answer: LandedBad) -> None:
@@ -45,11 +45,12 @@ def overtaken(context: Context, push: Push) -> Stop | None:
     known = [e.data["token"] for e in context.journal.events if e.kind is Kind.PUSH_INTENT]
     for version in others:
         found = context.kaggle.kernel(slug, version)
-        if isinstance(found, Unreadable):
-            return Stop(context.unreadable(f"kernel {slug} version {version}", found))
+        what = f"kernel {slug} version {version}"
         if isinstance(found, Gone) and not context.is_settled(push.sent_age):
-            return Stop(context.unreadable(f"kernel {slug} version {version}", found))
-        if isinstance(found, Gone) or not _is_ours(found.source, known):
+            return Stop(context.unreadable(what, found))
+        if isinstance(found, Unreadable) and (stop := context.given_up(what, found, NOT_OURS)):
+            return stop
+        if isinstance(found, Gone | Unreadable) or not _is_ours(found.source, known):
             foreign.append(version)
     accepted = push.version - 1
     if foreign:

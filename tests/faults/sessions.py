@@ -125,7 +125,7 @@ FILES = (
     ),
     Row(
         "a file stays listed, and its download says that it is not there",
-        "listed anew and asked for three times over the settle window; then it counts as damaged:"
+        "listed anew and asked for three times over six hours; then it counts as damaged:"
         " an older checkpoint, no verdict, or a fruitless attempt",
         ("file stays gone",),
         (
@@ -283,6 +283,43 @@ PUBLICATIONS = (
 
 # What the storms have besides.
 BESIDES = (
+    Row(
+        "the output of a session that ended stays gone",
+        "halts after six hours; if it is still gone after --retry, the attempt is fruitless",
+        (),
+        (
+            "test_a_chain_halts_when_an_output_stays_gone_and_goes_on_when_it_is_back",
+            "test_an_output_that_is_still_gone_when_a_person_has_looked_costs_its_session",
+        ),
+    ),
+    Row(
+        "one version of kernel or dataset stays unreadable",
+        "halts after six hours; if it still is after --retry, it counts as somebody else's, or one"
+        " of ours is published again",
+        (),
+        (
+            "test_a_version_before_ours_that_stays_unreadable_halts_the_chain_and_is_left_behind",
+            "test_a_version_of_ours_that_stays_unreadable_halts_the_chain_and_is_published_again",
+            "test_a_kernel_version_that_stays_unreadable_halts_the_chain_and_is_not_pushed_over",
+        ),
+    ),
+    Row(
+        "the owner deletes dataset or kernel and makes it anew",
+        "halts after six hours of smaller version numbers; nothing is published or pushed there"
+        " before --retry",
+        (),
+        (
+            "test_a_dataset_that_was_made_anew_is_published_to_only_when_told_to",
+            "test_a_dataset_that_was_made_anew_is_mounted_when_it_holds_the_head",
+            "test_a_kernel_that_was_made_anew_halts_the_chain",
+        ),
+    ),
+    Row(
+        "kchain is killed, again and again, just before a publication leaves",
+        "waits until nothing can land, and publishes again; halts after as many as are allowed",
+        (),
+        ("test_kills_before_a_publication_leaves_are_no_version_that_holds_something_else",),
+    ),
     Row(
         "a session ends in an error after its last checkpoint",
         "the checkpoint counts: the session's own word outranks Kaggle's",

@@ -1,6 +1,7 @@
 """The engine's protections, each with the invariant that breaks when it is removed."""
 
 from tests.simulation.mutants_apart import APART
+from tests.simulation.mutants_patience import PATIENCE
 from tests.simulation.mutants_publishing import PUBLISHING
 from tests.simulation.mutants_pushing import PUSHING
 from tests.simulation.mutants_recovery import RECOVERY
@@ -38,4 +39,4 @@ TIME = [
     ),
 ]
 
-PROTECTIONS = [*PUSHING, *PUBLISHING, *TIME, *RECOVERY, *APART, *STRAY]
+PROTECTIONS = [*PUSHING, *PUBLISHING, *TIME, *PATIENCE, *RECOVERY, *APART, *STRAY]

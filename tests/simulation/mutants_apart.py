@@ -216,7 +216,7 @@ APART = [
     Protection(
         "kernel or dataset that are gone for hours halt the chain",
         _CONTEXT,
-        "if self.seconds_since(state.wait_until_age) < MISSING_SECONDS:",
+        "if self.seconds_since(self.state.wait_until_age) < MISSING_SECONDS:",
         "if True:",
         _FOREIGN + "a_chain_halts_when_something_of_it_is_gone",
     ),

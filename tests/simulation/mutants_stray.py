@@ -49,7 +49,7 @@ STRAY = [
     Protection(
         "a late push of the chain's own is nobody else's",
         _STRAY,
-        "if isinstance(found, Gone) or not _is_ours(found.source, known):",
+        "if isinstance(found, Gone | Unreadable) or not _is_ours(found.source, known):",
         "if True:",
         _PUSHES + "a_push_of_ours_that_slips_in_late_is_written_down_and_halts_nothing",
     ),

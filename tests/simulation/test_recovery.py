@@ -128,6 +128,26 @@ def test_a_head_that_was_accepted_without_its_history_is_found_again(simulate):
     check_reached(run, sessions=3)
 
 
+@pytest.mark.parametrize("heads", [0, 1])
+def test_a_version_that_was_published_without_its_history_is_not_published_again(simulate, heads):
+    def is_newest_history(file, *_):
+        is_it = file.name.endswith("training_history.json")
+        return is_it and (run.lost or run.state.heads == heads)
+
+    fault = Fault("download", garbling(lambda data: b"q"), times=6, matches=is_newest_history)
+    lost = Act(
+        when=lambda state: (state.phase, state.heads) == (Phase.PUBLISH_UNKNOWN, heads),
+        do=lose_and_recover,
+    )
+    run = simulate(acts=[lost], faults=[fault])
+
+    run.run()
+
+    assert (lost.fired, fault.fired) == (1, 6)
+    check_reached(run, sessions=3)
+    assert len(run.kinds(Kind.PUBLISH_FOUND)) == 1
+
+
 def test_a_chain_that_has_published_nothing_is_recovered_from_its_kernel_alone(simulate):
     lost = Act(when=live_in_session(1), do=lose_and_recover)
     run = simulate(acts=[lost])
