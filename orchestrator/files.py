@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ from typing import Self
 from orchestrator.disk import Disk, free_name
 from orchestrator.errors import CheckpointError
 
+Tell = Callable[[str, str], None]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PORTS = (f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *_PORTS})
@@ -216,33 +217,36 @@ class Files:
             self._link(_inside(stored, name), folder / check_name(name))
         return folder
 
-    def deliver(self, manifest_sha256: str) -> None:
+    def deliver(self, manifest_sha256: str, tell: Tell = lambda _name, _kept: None) -> None:
         """Copy what the user wants to hold into the output folder, each file by one rename.
 
-        What somebody else put there under one of these names is set aside as `NAME.yours`.
+        What somebody else put there under one of these names is set aside as `NAME.yours`; just
+        before, `tell` is called with both names.
         """
         source = self.stored(manifest_sha256)
         names = _names_below(source)
         for name in names:
             target = self.output_dir / name
-            self._make_way(target)
+            self._make_way(target, tell)
             self._replace_copy(source / name, target)
         for name in fnmatch.filter(os.listdir(self.output_dir), "checkpoint_epoch*_step*.pt"):
             other = self.output_dir / name
             if name not in names and self._was_delivered(other):
                 self._disk.unlink(other)
 
-    def _make_way(self, target: Path) -> None:
+    def _make_way(self, target: Path, tell: Tell) -> None:
         """Set aside what is not this chain's where a file, or its folder, will be."""
         folder = target.parent
         if folder != self.output_dir and os.path.lexists(folder) and not folder.is_dir():
-            self._set_aside(folder)
+            self._set_aside(folder, tell)
         if os.path.lexists(target) and not self._was_delivered(target):
-            self._set_aside(target)
+            self._set_aside(target, tell)
 
-    def _set_aside(self, path: Path) -> None:
+    def _set_aside(self, path: Path, tell: Tell) -> None:
         """Give what is there, whatever it is, the first of its own names that is free."""
-        self._disk.rename(path, free_name(path, "yours"))
+        kept = free_name(path, "yours")
+        tell(*(p.relative_to(self.output_dir).as_posix() for p in (path, kept)))
+        self._disk.rename(path, kept)
         self._disk.flush(path.parent)
 
     def _was_delivered(self, path: Path) -> bool:

@@ -90,6 +90,7 @@ class Kind(enum.StrEnum):
     PUBLISH_GIVEN_UP = "publish_given_up"
     PUBLISH_SEEN = "publish_seen"
     PUBLISH_INCOMPLETE = "publish_incomplete"
+    SET_ASIDE = "set_aside"
     HEAD = "head"
     FINISHED = "finished"
     REOPENED = "reopened"
@@ -108,7 +109,7 @@ def _row(stays: Phase, *self_loops: Kind, **moves: Phase) -> dict[Kind, Phase]:
 
 TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
     _P.UNBOUND: {_K.BOUND: _P.IDLE, _K.RECOVERING: _P.RECOVERING},
-    _P.RECOVERING: {**_row(_P.RECOVERING, recovered=_P.IDLE, recovered_live=_P.LIVE)},
+    _P.RECOVERING: {**_row(_P.RECOVERING, _K.SET_ASIDE, recovered=_P.IDLE, recovered_live=_P.LIVE)},
     _P.IDLE: {**_row(_P.IDLE, push_intent=_P.PUSHING, finished=_P.DONE)},
     _P.PUSHING: {**_row(_P.PUSHING, push_sent=_P.PUSH_UNKNOWN, push_withdrawn=_P.IDLE)},
     _P.PUSH_UNKNOWN: {
@@ -161,7 +162,7 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
         )
     },
     _P.PUBLISHED: {
-        **_row(_P.PUBLISHED, head=_P.IDLE, publish_incomplete=_P.VERIFIED),
+        **_row(_P.PUBLISHED, _K.SET_ASIDE, head=_P.IDLE, publish_incomplete=_P.VERIFIED),
     },
     _P.DONE: {_K.REOPENED: _P.IDLE},
     _P.HALTED: {_K.RETRIED: None},  # back to the phase it was halted in

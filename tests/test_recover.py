@@ -222,3 +222,15 @@ def test_a_run_that_only_found_that_its_journal_was_lost_is_in_nobodys_way(
     more = kchain("run", "--sessions", 3, "--json", env=point_at)
     assert json.loads(more.stdout)["sessions_done"] == 3, more.stderr
     assert sessions(local_kaggle) == 3
+
+
+def test_a_file_of_the_users_own_is_not_set_aside_in_silence(kchain, project_folder, point_at):
+    folder = project_folder(extra=QUICK)
+    (folder / "output").mkdir()
+    (folder / "output" / "training_history.json").write_text("mine")
+
+    done = kchain("run", "--sessions", 1, env=point_at)
+
+    said = "your own training_history.json in the output folder is kept as training_history.json"
+    assert f"{said}.yours" in done.stdout, done.stderr
+    assert (folder / "output" / "training_history.json.yours").read_text() == "mine"

@@ -100,7 +100,7 @@ class Display:
             self._live.update(text)
 
 
-def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR0912, C901 - a table
+def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR0912, PLR0915, C901 - a table
     """Return an event in words; None for one that only the journal needs."""
     data = event.data
     match event.kind:
@@ -160,6 +160,8 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return f"session {state.session}: dataset version {data['version']} is processing"
         case Kind.PUBLISH_INCOMPLETE:
             return f"{data['message']}; publishing again"
+        case Kind.SET_ASIDE:
+            return f"your own {data['file']} in the output folder is kept as {data['kept_as']}"
         case Kind.HEAD:
             head = state.head
             assert head is not None

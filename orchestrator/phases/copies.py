@@ -1,4 +1,6 @@
-"""Whether the copy on this disk is still what was verified: disks rot, and people tidy up."""
+"""The copies on this disk: still what was verified, and in the user's hands. Disks rot, and people
+tidy up.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import json
 from collections.abc import Iterable
 
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES, Manifest, is_as_listed
+from orchestrator.machine import Kind
 from orchestrator.phases.context import Context
 
 
@@ -29,3 +32,12 @@ def promoted(context: Context, manifest: Manifest) -> list[str]:
         for checkpoint in manifest.checkpoints
     )
     return kept if has_needed and is_whole(context, manifest.sha256, kept) else []
+
+
+def deliver(context: Context, manifest_sha256: str) -> None:
+    """Give the user a checkpoint's files; what of their own is in the way is named first."""
+
+    def tell(name: str, kept: str) -> None:
+        context.journal.append(Kind.SET_ASIDE, file=name, kept_as=kept)
+
+    context.files.deliver(manifest_sha256, tell)

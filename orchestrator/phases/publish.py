@@ -183,7 +183,7 @@ def published(context: Context) -> Wake:
         return context.poll()
     if (problem := _read_back(context, version, pending)) is not None:
         return problem.wake
-    context.files.deliver(pending.manifest_sha256)
+    copies.deliver(context, pending.manifest_sha256)
     context.journal.append(Kind.HEAD, version=version)
     return None
 

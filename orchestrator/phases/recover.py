@@ -11,6 +11,7 @@ from orchestrator.errors import CheckpointError, ConfigError, NotNow
 from orchestrator.kaggle.port import Gone, Unreadable
 from orchestrator.machine import Kind
 from orchestrator.model import Checkpoint, SessionStatus
+from orchestrator.phases import copies
 from orchestrator.phases.context import Context, Stop, Wake
 from orchestrator.phases.retrieve import Place, retrieve
 from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
@@ -177,5 +178,5 @@ def _bring(
             " mend that, then run with --retry",
         )
         return Stop(None)
-    context.files.deliver(version.manifest.sha256)
+    copies.deliver(context, version.manifest.sha256)
     return checkpoint

@@ -403,7 +403,8 @@ def test_a_folder_where_a_file_goes_and_a_file_where_a_folder_goes_stop_no_deliv
     (files.output_dir / "a.pt" / "mine").write_bytes(b"mine")
     (files.output_dir / "final_model").write_bytes(b"mine too")
 
-    files.deliver(SHA)
+    told = []
+    files.deliver(SHA, lambda *names: told.append(names))
 
     assert contents_of(files.output_dir) == {
         "a.pt": b"new",
@@ -411,6 +412,7 @@ def test_a_folder_where_a_file_goes_and_a_file_where_a_folder_goes_stop_no_deliv
         "final_model/config.json": b"{}",
         "final_model.yours": b"mine too",
     }
+    assert told == [("a.pt", "a.pt.yours"), ("final_model", "final_model.yours")]
 
 
 def test_a_delivery_deletes_no_checkpoint_that_its_user_changed(files, stored):

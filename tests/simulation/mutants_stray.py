@@ -98,6 +98,14 @@ STRAY = [
         _DAMAGED + "a_copy_that_is_damaged_before_it_is_published_is_fetched_anew",
     ),
     Protection(
+        "a file of the user's own is named before it is set aside",
+        _COPIES,
+        "        context.journal.append(Kind.SET_ASIDE, file=name, kept_as=kept)\n",
+        "        pass\n",
+        "tests/simulation/test_output_folder.py::"
+        "test_a_file_of_the_users_own_is_set_aside_and_named",
+    ),
+    Protection(
         "a damaged copy is not taken for what was kept",
         _COPIES,
         "return kept if has_needed and is_whole(context, manifest.sha256, kept) else []",
