@@ -206,6 +206,20 @@ APART = [
         "tests/controller/api/test_credentials.py::test_a_notebook_with_a_secret_is_never_sent",
     ),
     Protection(
+        "what the client prints or answers loses the credential in use (I10)",
+        "orchestrator/kaggle/child.py",
+        '            text = text.replace(secret, "[redacted]")\n',
+        "            pass\n",
+        "tests/controller/test_worker.py::test_what_the_client_prints_is_captured_without_secrets",
+    ),
+    Protection(
+        "tokens and the secret parts of addresses are in no message (I10)",
+        "orchestrator/kaggle/child.py",
+        'return _SECRET.sub(r"\\1[redacted]", text)',
+        "return text",
+        "tests/controller/test_worker.py::test_known_secrets_are_blanked_out",
+    ),
+    Protection(
         "a credential that others may read is refused (I10)",
         "orchestrator/kaggle/credentials.py",
         "if others := stat.S_IMODE(facts.st_mode) & 0o077:",

@@ -116,4 +116,19 @@ RECOVERY = [
         _RECOVERY + "a_read_that_fails_is_asked_again[dataset_file]",
         invariants=("I3",),
     ),
+    Protection(
+        "a token from outside names no folder but its own",
+        "orchestrator/files.py",
+        "self._incoming / check_name(token)",
+        "self._incoming / token",
+        _RECOVERY + "a_token_from_outside_that_names_another_folder_costs_no_checkpoint",
+        (
+            Edit(
+                "orchestrator/contract.py",
+                "        _validator(name).validate(document)  # its first error",
+                "        pass  # its first error",
+            ),
+        ),
+        invariants=("I7",),
+    ),
 ]

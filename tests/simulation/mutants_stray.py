@@ -66,6 +66,7 @@ STRAY = [
         "elif state.unknown_publications >= limit:",
         "elif False:",
         _PUBLICATIONS + "publications_that_never_become_visible_are_not_repeated_without_end",
+        invariants=("I11",),
     ),
     Protection(
         "a publication that never landed is no version that holds something else",

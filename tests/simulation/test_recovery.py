@@ -339,6 +339,30 @@ def test_a_manifest_that_says_other_things_than_its_session_was_told_is_not_beli
     assert after.head == before.head
 
 
+def test_a_token_from_outside_that_names_another_folder_costs_no_checkpoint(simulate):
+    run, longer = simulate(sessions=2), simulate(sessions=3)
+    for each in (run, longer):
+        each.run()
+        each.clock.sleep(HOUR)
+    before = run.state
+    files = dict(longer.host.versions(DATASET)[2].files)
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["parent"] == before.head.checkpoint.as_parent().to_body()
+    kept = sorted(path.name for path in run.store.iterdir())
+    other = next(name for name in kept if name != before.head.checkpoint.manifest_sha256)
+    manifest["token"] = f"../store/{other}"
+    run.host.publish_by_hand(DATASET, files | {"manifest.json": json.dumps(manifest).encode()})
+    run.clock.sleep(HOUR)
+    (run.folder / "state" / "journal.db").unlink()
+    run.lost.append(run.events)
+    run._start_controller()
+
+    after = run.recover()
+
+    assert after.head == before.head
+    assert sorted(path.name for path in run.store.iterdir()) == kept
+
+
 def test_a_session_of_another_chain_at_the_same_address_is_not_taken_for_ours(simulate):
     run = simulate(sessions=2)
     run.run()
