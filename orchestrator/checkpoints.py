@@ -16,8 +16,9 @@ from typing import Any
 from orchestrator import contract
 from orchestrator.containers import check_container, check_suffix, read_archive
 from orchestrator.errors import CheckpointError
-from orchestrator.files import Files, check_name
+from orchestrator.files import Files
 from orchestrator.model import Checkpoint, Parent
+from orchestrator.names import check_name
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 << 20

@@ -11,12 +11,14 @@ from __future__ import annotations
 import codecs
 import hashlib
 import math
+import os
+import posixpath
 import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from orchestrator.contract import strict_json
@@ -64,7 +66,7 @@ def read_archive(path: Path) -> dict[str, Member]:
     """
     try:
         with path.open("rb") as file:
-            directory_at = _check_directory(file, path.stat().st_size)
+            directory_at = _check_directory(file, os.fstat(file.fileno()).st_size)
             with zipfile.ZipFile(file) as archive:
                 members = _check_members(archive.infolist(), directory_at)
                 return {name: _read(archive, info, name) for name, info in members.items()}
@@ -176,7 +178,7 @@ def check_text(path: Path) -> None:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 if "\0" in decoder.decode(chunk):
                     raise CheckpointError("it is no text: it holds a NUL")
@@ -215,7 +217,7 @@ def check_container(path: Path) -> None:
 
 
 def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return posixpath.splitext(name)[1].lower()
 
 
 def _span(name: str, tensor: Any) -> tuple[int, int]:

@@ -108,12 +108,7 @@ def strict_json(content: bytes, name: str) -> Any:
         CheckpointError: it is anything else.
     """
     try:
-        document = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        document = _STRICT.decode(content.decode("utf-8"))
         if b"\\ud" in content.lower():  # an escaped surrogate; alone it cannot be printed
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -135,3 +130,8 @@ def _no_constant(name: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _no_constant(text)
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
+)

@@ -93,15 +93,14 @@ def recover(  # noqa: PLR0913 - the engine's seam, as above
 def _go_on(context: Context, is_due: Callable[[], bool]) -> float | None:
     """Take one step after the other; return when to look again, None when none is due."""
     journal, clock = context.journal, context.clock
-    if journal.events and journal.is_restarted and is_due():
+    if journal.is_restarted and is_due():
         journal.append(Kind.RESTARTED)  # from here on, passed time is certain again
     while is_due():
         state = journal.state
         # A wait holds for an hour, then its reason is looked at again: it may be mended.
-        age = journal.age
-        waits = age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)
-        if waits and not _may_stop(context):
-            return clock.now() + state.wait_until_age - age
+        until_age = min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)
+        if state.wait_reason and journal.age < until_age and not _may_stop(context):
+            return clock.now() + state.wait_until_age - journal.age
         wake = STEPS[state.phase](context)
         if wake is not None and wake > clock.now():
             return wake

@@ -12,49 +12,30 @@ Names come from outside, so they are checked before they touch the disk.
 from __future__ import annotations
 
 import errno
-import fnmatch
-import functools
 import hashlib
 import os
-import re
 import shutil
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.disk import Disk, free_name
+from orchestrator.delivery import Delivery, Tell
+from orchestrator.disk import Disk, names_below, replace_copy, size_bytes
 from orchestrator.errors import CheckpointError
+from orchestrator.names import below, check_name, inside
 
-Tell = Callable[[str, str], None]
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_PORTS = (f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))
-_RESERVED = frozenset({"con", "prn", "aux", "nul", *_PORTS})
-_CHUNK_BYTES = 1 << 20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-@functools.lru_cache(maxsize=1024)
-def check_name(name: str) -> str:
-    """Return `name` if it is safe as a file name anywhere; raise CheckpointError if not."""
-    if (
-        not _NAME.fullmatch(name)
-        or name.endswith(".")
-        or name.split(".", maxsplit=1)[0].lower() in _RESERVED
-    ):
-        raise CheckpointError(f"refused file name {name!r}")
-    return name
-
-
-def stop_marker(state_dir: Path) -> Path:
+def stop_marker(state_dir: Path) -> str:
     """Return the file whose presence asks the chain to launch no more sessions."""
-    return state_dir / "stop"
+    return f"{state_dir}/stop"
 
 
 def is_stop_asked(state_dir: Path) -> bool:
     """Tell whether a person wants no more sessions to be launched."""
-    return stop_marker(state_dir).exists()
+    return os.path.exists(stop_marker(state_dir))
 
 
 def ask_stop(state_dir: Path, *, wanted: bool = True, disk: Disk | None = None) -> bool:
@@ -73,7 +54,7 @@ def ask_stop(state_dir: Path, *, wanted: bool = True, disk: Disk | None = None) 
 class Partial:
     """A file that is still arriving: a `port.Sink`. It may hold bytes of a broken attempt."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: str, disk: Disk) -> None:
         self._disk = disk
         self._file = disk.open(path, 0, 0o600)
         self._file.seek(0, os.SEEK_END)
@@ -110,7 +91,7 @@ class Files:
         )
         for folder in (self._store, self._incoming, self._staging):
             disk.make_folders(folder, 0o700)
-        disk.make_folders(output_dir)  # better now than after a whole session
+        self._delivery = Delivery(self._store, output_dir, disk)
 
     def is_stop_asked(self) -> bool:
         """Tell whether a person wants no more sessions to be launched."""
@@ -131,33 +112,33 @@ class Files:
     def incoming(self, token: str) -> Path:
         """Return the folder of one download attempt, with `final_model/` below it."""
         folder = self._incoming / check_name(token)
-        for made in (folder, _inside(folder, "final_model")):
+        for made in (folder, inside(folder, "final_model")):
             self._disk.make_folder(made, 0o700)
         return folder
 
     def partial(self, folder: Path, name: str) -> Partial:
         """Open a file of a download attempt for writing, where it stands."""
-        return Partial(_inside(folder, name), self._disk)
+        return Partial(inside(folder, name), self._disk)
 
     def read(self, folder: Path, name: str, limit_bytes: int) -> bytes:
         """Read a whole small file."""
-        with _inside(folder, name).open("rb", buffering=0) as file:
+        with open(inside(folder, name), "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > limit_bytes:
                 raise CheckpointError(f"{name} is larger than {limit_bytes} bytes")
             return file.readall()
 
     def size_bytes(self, folder: Path, name: str) -> int | None:
         """Return a file's size, None where there is no such file."""
-        return _size_bytes(_inside(folder, name))
+        return size_bytes(inside(folder, name))
 
     def sha256(self, folder: Path, name: str) -> str:
         """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-        with _inside(folder, name).open("rb", buffering=0) as file:
+        with open(inside(folder, name), "rb", buffering=0) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def discard(self, folder: Path, name: str) -> None:
         """Remove one file of a download attempt, so that it is fetched anew."""
-        self._disk.unlink(_named(folder, name))
+        self._disk.unlink(below(folder, name))
 
     def promote(
         self, folder: Path, manifest_sha256: str, names: Iterable[str], *, anew: bool = False
@@ -169,24 +150,26 @@ class Files:
         final, disk = self.stored(manifest_sha256), self._disk
         if anew and final.is_dir():
             for name in names:
-                self._replace_copy(_inside(folder, name), _inside(final, name))
+                replace_copy(self._disk, inside(folder, name), inside(final, name))
         elif not final.is_dir():
             ready = folder / ".verified"  # no file that arrives can have this name
             disk.remove_folder(ready)  # a promotion that died half way
-            disk.make_folder(ready, 0o700)
-            for name in names:
-                source, target = _inside(folder, name), _inside(ready, name)
+            targets = {name: inside(ready, name) for name in names}
+            made = sorted({str(ready), *map(os.path.dirname, targets.values())})
+            for each in made:
+                disk.make_folder(each, 0o700)
+            for name, target in targets.items():
+                source = inside(folder, name)
                 self._flush_arrived(source)
-                disk.make_folder(target.parent, 0o700)
                 self._link(source, target)
-            for made in (*filter(Path.is_dir, ready.iterdir()), ready):
-                disk.flush(made)
+            for each in reversed(made):
+                disk.flush(each)
             disk.rename(ready, final)
         disk.flush(final.parent)  # also when an earlier promotion died just before this line
         disk.remove_folder(folder)
         return final
 
-    def _flush_arrived(self, path: Path) -> None:
+    def _flush_arrived(self, path: str) -> None:
         """Let a file that arrived last; a disk that failed at it once is not asked again."""
         try:
             self._disk.flush(path)
@@ -198,7 +181,7 @@ class Files:
     def promoted(self, manifest_sha256: str) -> list[str]:
         """Return the names of the files that were promoted together; nothing if none were."""
         final = self.stored(manifest_sha256)
-        found = _names_below(final)
+        found = names_below(final)
         if found:
             self._disk.flush(final.parent)  # the promotion may have died just before it did
         return found
@@ -214,117 +197,18 @@ class Files:
         folder, stored = self._staging / check_name(token), self.stored(manifest_sha256)
         self._disk.make_folder(folder, 0o700)
         for name in names:
-            self._link(_inside(stored, name), folder / check_name(name))
+            self._link(inside(stored, name), f"{folder}/{check_name(name)}")
         return folder
 
     def deliver(self, manifest_sha256: str, tell: Tell = lambda _name, _kept: None) -> None:
-        """Copy what the user wants to hold into the output folder, each file by one rename.
+        """Copy what the user wants to hold into the output folder; see `Delivery`."""
+        self._delivery.deliver(self.stored(manifest_sha256), tell)
 
-        What somebody else put there under one of these names is set aside as `NAME.yours`; just
-        before, `tell` is called with both names.
-        """
-        source = self.stored(manifest_sha256)
-        names = _names_below(source)
-        for name in names:
-            target = self.output_dir / name
-            self._make_way(target, tell)
-            self._replace_copy(source / name, target)
-        for name in fnmatch.filter(os.listdir(self.output_dir), "checkpoint_epoch*_step*.pt"):
-            other = self.output_dir / name
-            if name not in names and self._was_delivered(other):
-                self._disk.unlink(other)
-
-    def _make_way(self, target: Path, tell: Tell) -> None:
-        """Set aside what is not this chain's where a file, or its folder, will be."""
-        folder = target.parent
-        if folder != self.output_dir and os.path.lexists(folder) and not folder.is_dir():
-            self._set_aside(folder, tell)
-        if os.path.lexists(target) and not self._was_delivered(target):
-            self._set_aside(target, tell)
-
-    def _set_aside(self, path: Path, tell: Tell) -> None:
-        """Give what is there, whatever it is, the first of its own names that is free."""
-        kept = free_name(path, "yours")
-        tell(*(p.relative_to(self.output_dir).as_posix() for p in (path, kept)))
-        self._disk.rename(path, kept)
-        self._disk.flush(path.parent)
-
-    def _was_delivered(self, path: Path) -> bool:
-        """Tell whether a file of the output folder is, byte for byte, one in the store."""
-        size, name = _size_bytes(path), path.relative_to(self.output_dir)
-        if size is None:
-            return False
-        copies = (folder / name for folder in self._store.iterdir())
-        return any(_size_bytes(copy) == size and _are_equal(copy, path) for copy in copies)
-
-    def _link(self, source: Path, target: Path) -> None:
+    def _link(self, source: str, target: str) -> None:
         """Give a file a second name; copy it where the file system has no hard links."""
         try:
             self._disk.link(source, target)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
-            self._replace_copy(source, target)
-
-    def _replace_copy(self, source: Path, target: Path) -> None:
-        """Copy a file to a name that holds the old bytes or the new ones at any time."""
-        disk, temporary = self._disk, target.with_name(f".{target.name}.part")
-        disk.make_folders(target.parent)
-        disk.unlink(temporary)
-        with (
-            source.open("rb", buffering=0) as reader,
-            disk.open(temporary, os.O_EXCL, 0o666) as writer,
-        ):
-            while chunk := reader.read(_CHUNK_BYTES):
-                disk.write(writer, chunk)
-        disk.flush(temporary)
-        disk.rename(temporary, target)
-        disk.flush(target.parent)
-
-
-def _size_bytes(path: Path) -> int | None:
-    """Return a file's size; None where there is none, and for what is no file of its own."""
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def _names_below(folder: Path) -> list[str]:
-    """Return the names of the files in a folder and in its folders; none where there is none."""
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    names = [entry.name for entry in entries if entry.is_file()]
-    for below in (entry.name for entry in entries if entry.is_dir(follow_symlinks=False)):
-        names += (f"{below}/{name}" for name in _names_below(folder / below))
-    return sorted(names)
-
-
-def _are_equal(one: Path, other: Path) -> bool:
-    """Compare the bytes of two files of one size."""
-    with one.open("rb") as mine, other.open("rb") as theirs:
-        while chunk := mine.read(_CHUNK_BYTES):
-            if chunk != theirs.read(_CHUNK_BYTES):
-                return False
-    return True
-
-
-def _named(folder: Path, name: str) -> Path:
-    """Return the path of `name` (at most one folder deep) below `folder`, checked."""
-    if name.count("/") > 1:
-        raise CheckpointError(f"refused file name {name!r}")
-    for part in name.split("/"):
-        check_name(part)
-    return folder / name
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Return the path of `name` below `folder`, with no symlink on the way."""
-    path = _named(folder, name)
-    for place in (path, path.parent, folder) if "/" in name else (path, folder):
-        if os.path.islink(place):
-            raise CheckpointError(f"{place} is a symbolic link, which nobody but a person makes")
-    return path
+            replace_copy(self._disk, source, target)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from orchestrator.errors import CheckpointError
-from orchestrator.files import check_name
+from orchestrator.names import check_name
 
 TOKEN = "kc1." + "a" * 26
 SHA = "5" * 64

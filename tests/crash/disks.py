@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from orchestrator.disk import Disk
+from orchestrator.disk import Disk, StrPath
 
 OPERATIONS = (
     *("make_folder", "open", "write", "empty", "flush"),
@@ -102,13 +102,13 @@ class CutDisk(Disk):
 
     # What is done
 
-    def make_folder(self, path: Path, mode: int) -> None:
+    def make_folder(self, path: StrPath, mode: int) -> None:
         self._pass()
         super().make_folder(path, mode)
         if self._find(path) is None:
             self._name(path, Folder())
 
-    def open(self, path: Path, flags: int, mode: int) -> IO[bytes]:
+    def open(self, path: StrPath, flags: int, mode: int) -> IO[bytes]:
         self._pass()
         file = super().open(path, flags, mode)
         if self._find(path) is None:
@@ -126,7 +126,7 @@ class CutDisk(Disk):
         super().empty(file)
         self._open[id(file)].data = b""
 
-    def flush(self, path: Path) -> None:
+    def flush(self, path: StrPath) -> None:
         self._pass()
         super().flush(path)
         found = self._find(path)
@@ -138,25 +138,25 @@ class CutDisk(Disk):
             _apply(change, "lasting")
             self._changes.remove(change)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: StrPath, target: StrPath) -> None:
         self._pass()
         super().link(source, target)
         self._name(target, self._file(source))
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: StrPath, target: StrPath) -> None:
         self._pass()
         super().rename(source, target)
         moved, old, new = self._find(source), self._parent(source), self._parent(target)
         assert moved is not None
-        self._change(Change(new, [(old, source.name, None), (new, target.name, moved)]))
+        self._change(Change(new, [(old, Path(source).name, None), (new, Path(target).name, moved)]))
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: StrPath) -> None:
         self._pass()
         super().unlink(path)
         if self._find(path) is not None:
             self._name(path, None)
 
-    def remove_folder(self, path: Path) -> None:
+    def remove_folder(self, path: StrPath) -> None:
         self._pass()
         super().remove_folder(path)
         found = self._find(path)
@@ -222,25 +222,25 @@ class CutDisk(Disk):
         if self.count == self.at:
             raise self.death
 
-    def _find(self, path: Path) -> File | Folder | None:
+    def _find(self, path: StrPath) -> File | Folder | None:
         node: File | Folder | None = self._top
-        for part in path.relative_to(self.root).parts:
+        for part in Path(path).relative_to(self.root).parts:
             node = node.names.get(part) if isinstance(node, Folder) else None
         return node
 
-    def _file(self, path: Path) -> File:
+    def _file(self, path: StrPath) -> File:
         found = self._find(path)
         assert isinstance(found, File)
         return found
 
-    def _parent(self, path: Path) -> Folder:
-        found = self._find(path.parent)
+    def _parent(self, path: StrPath) -> Folder:
+        found = self._find(Path(path).parent)
         assert isinstance(found, Folder)
         return found
 
-    def _name(self, path: Path, node: File | Folder | None) -> None:
+    def _name(self, path: StrPath, node: File | Folder | None) -> None:
         folder = self._parent(path)
-        self._change(Change(folder, [(folder, path.name, node)]))
+        self._change(Change(folder, [(folder, Path(path).name, node)]))
 
     def _change(self, change: Change) -> None:
         _apply(change, "names")

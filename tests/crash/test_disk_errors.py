@@ -24,7 +24,7 @@ class OnDisk(Simulation):
     """A chain on a disk of ours; once its controller died, on the machine's own."""
 
     def use(self, disk):
-        self._files = Files(self.folder / "state", self.output, disk)
+        self._open_files(disk)
 
     def restart(self):
         self._start_controller()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from orchestrator.disk import Disk
-from orchestrator.files import Files
 from tests.crash.disks import FEW, SAMPLES, CutDisk
 from tests.simulation.chain import Plan, Simulation
 from tests.simulation.crashes import Killed
@@ -36,7 +35,7 @@ class OnDisk(Simulation):
             shutil.rmtree(part)
 
     def use(self, disk):
-        self._files = Files(self.folder / "state", self.output, disk)
+        self._open_files(disk)
 
     def restart(self):
         self._start_controller()
@@ -165,7 +164,7 @@ class Careless(CutDisk):
     forgets = staticmethod(lambda path: False)
 
     def flush(self, path):
-        if self.forgets(path):
+        if self.forgets(Path(path)):
             self._pass()
         else:
             super().flush(path)

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from orchestrator import engine
 from orchestrator.config import Settings
+from orchestrator.disk import Disk
 from orchestrator.errors import NotNow
 from orchestrator.files import Files
 from orchestrator.journal import Journal
@@ -205,7 +206,7 @@ class Simulation:
                 self.settings,
                 WatchedJournal(journal or self._opened, self.effects),
                 self._struck,
-                Watched("files", self._files, self.effects),
+                self._files,
                 self.clock,
                 self._rng,
                 endpoint=ENDPOINT,
@@ -221,7 +222,7 @@ class Simulation:
                 self.settings,
                 WatchedJournal(self._opened, self.effects),
                 self._struck,
-                Watched("files", self._files, self.effects),
+                self._files,
                 self.clock,
                 self._rng,
                 endpoint=ENDPOINT,
@@ -258,8 +259,12 @@ class Simulation:
             self._journal.close()
         self.restarts += 1
         self._journal = self._open_journal()
-        self._files = Files(self.folder / "state", self.output)
+        self._open_files(Disk())
         self._rng = random.Random(f"{self.seed} {self.restarts}")  # noqa: S311
+
+    def _open_files(self, disk: Disk) -> None:
+        files = Files(self.folder / "state", self.output, disk)
+        self._files = Watched("files", files, self.effects)
 
     def _open_journal(self) -> Journal:
         if self._in_memory:

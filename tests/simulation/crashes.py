@@ -73,6 +73,10 @@ class WatchedJournal:
     def age(self) -> float:
         return self._journal.age
 
+    @property
+    def is_restarted(self) -> bool:
+        return self._journal.is_restarted
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
 

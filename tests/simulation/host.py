@@ -265,7 +265,7 @@ class Host:
         return self.world.session_by_id(self.now, session_id=session_id)
 
     def _catch_up(self, until: float) -> None:
-        """Start and end the sessions that are due, in their order, and move the world on."""
+        """Start and end the sessions that are due, in their order."""
         while (at := self._due_at) <= until:
             for session in self.world.due_sessions(at):
                 self._start(at, session)
@@ -273,7 +273,6 @@ class Host:
             for session_id in over:
                 self._end(at, session_id)
             self._due_at = self._next_moment()
-        self.world.advance(until)
 
     def _next_moment(self) -> float:
         due = self.world.next_due_at(self.world.now)

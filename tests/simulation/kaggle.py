@@ -22,6 +22,7 @@ from orchestrator.kaggle.port import (
 )
 from orchestrator.model import Quota, SessionStatus
 from tests.simulation.host import OWNER, Host
+from tests.simulation.invariants import content_of
 
 LATENCY_SECONDS = 0.5  # of every call
 _TROUBLES = {401: Trouble.AUTH, 403: Trouble.AUTH, 429: Trouble.RATE}
@@ -94,8 +95,8 @@ class SimulatedKaggle:
         def read(now: float) -> tuple[OutputFile, ...]:
             world = self.host.world
             found = world.session(now, owner=OWNER, slug=kernel, label=_label(version))
-            expires_at = now + world.settings.output_url_seconds
-            return tuple(OutputFile(f.name, f"{f.key} {expires_at}") for f in found.outputs)
+            expiry = f" {now + world.settings.output_url_seconds}"
+            return tuple(OutputFile(f.name, f.key + expiry) for f in found.outputs)
 
         return self._read(read)
 
@@ -186,7 +187,7 @@ class SimulatedKaggle:
     ) -> Done[None] | Refused:
         self._spend_time()
         try:
-            make({name: (request.folder / name).read_bytes() for name in request.files})
+            make({name: content_of(f"{request.folder}/{name}") for name in request.files})
         except Refusal as refusal:
             if refusal.status == 403:  # as the client's adapter reads it
                 return Refused(Trouble.BUSY, refusal.message)

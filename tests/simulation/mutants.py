@@ -33,8 +33,8 @@ TIME = [
     Protection(
         "a wait is looked at again after an hour, however long it is",
         "orchestrator/engine.py",
-        "age < min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)",
-        "age < state.wait_until_age",
+        "min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)",
+        "state.wait_until_age",
         _TESTS + "clean_chains.py::test_a_wait_whose_reason_was_mended_ends_within_the_hour",
     ),
 ]

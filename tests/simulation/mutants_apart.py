@@ -10,6 +10,7 @@ _PUBLISH = "orchestrator/phases/publish.py"
 _SURVEY = "orchestrator/phases/survey.py"
 _JOURNAL = "orchestrator/journal.py"
 _FILES = "orchestrator/files.py"
+_NAMES = "orchestrator/names.py"
 _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _FOREIGN = "tests/simulation/test_foreign.py::test_"
@@ -178,14 +179,14 @@ APART = [
     ),
     Protection(
         "a file name from outside stays in its folder",
-        _FILES,
+        _NAMES,
         "not _NAME.fullmatch(name)",
         "False",
         "tests/controller/test_files.py::test_a_hostile_name_is_refused_and_nothing_is_written",
     ),
     Protection(
         "no symbolic link is followed where files arrive",
-        _FILES,
+        _NAMES,
         "if os.path.islink(place):",
         "if False:",
         "tests/controller/test_files.py::"

@@ -1,6 +1,7 @@
 """Run schedules by the thousand: `python -m tests.simulation --seeds 20000 --first 0`."""
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from tests.simulation.truth import check_always, check_reached
 MOST_HALTS = 40  # that a person mends; each storm is over well before
 LONGEST_SECONDS = 120 * 86_400.0  # of a chain: seven sessions, at the week's quota at worst
 BATCH = 50  # schedules a process is given at a time
+GARBAGE = 50_000  # objects more than before, until their cycles are looked for
 YEAR_SECONDS = 365.25 * 86_400
 # Kinds that are no faults: the crash is counted by itself, a suspended laptop is not broken.
 CRASH = "crash"
@@ -81,15 +83,29 @@ def run_one(run: Simulation) -> Tally:
 def run_seeds(seeds: Iterable[int]) -> Tally:
     """Run the schedules of these seeds; a failure is kept with its seed."""
     tally, began = Tally(), time.process_time()
-    for seed in seeds:
-        try:
-            with draw(seed) as run:
-                tally.add(run_one(run))
-        except Exception as error:  # noqa: BLE001 - whatever it is, its seed is what matters
-            failure = (seed, f"{type(error).__name__}: {str(error)[:300]}")
-            tally.add(Tally(schedules=1, failures=[failure]))
+    with rarely_collecting():
+        for seed in seeds:
+            try:
+                with draw(seed) as run:
+                    tally.add(run_one(run))
+            except Exception as error:  # noqa: BLE001 - whatever it is, its seed is what matters
+                failure = (seed, f"{type(error).__name__}: {str(error)[:300]}")
+                tally.add(Tally(schedules=1, failures=[failure]))
     tally.cpu_seconds = time.process_time() - began
     return tally
+
+
+@contextlib.contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """Look for cycles of garbage once in a few schedules: hardly any but the runs are in one."""
+    usual = gc.get_threshold()
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(GARBAGE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def events_of(seed: int) -> list[Event]:
