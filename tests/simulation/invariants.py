@@ -106,7 +106,8 @@ class Watch:
         if "manifest.json" in files and state.pending:
             digest = hashlib.sha256(files["manifest.json"]).hexdigest()
             require(digest == state.pending.manifest_sha256, "I5", "published unverified")
-            require(not _spoilt(files), "I5", f"published spoilt: {_spoilt(files)}")
+            spoilt = _spoilt(files)
+            require(not spoilt, "I5", f"published spoilt: {spoilt}")
 
     def _check_copies(self, state: State) -> None:
         live = self._run.host.live_sessions()

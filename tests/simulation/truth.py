@@ -14,7 +14,7 @@ Head = tuple[Mapping[str, object], int, str]  # checkpoint, dataset version, tok
 
 def check_reached(run: Simulation, *, sessions: int, pushes: int | None = None) -> None:
     """The chain is done with so many heads, by as many pushes if not said otherwise."""
-    require(run.state.phase is Phase.DONE, "I11", f"it ended as {run.state}")
+    require(run.state.phase is Phase.DONE, "I11", f"it ended in phase {run.state.phase}")
     require(run.state.heads == sessions, "I11", f"it has {run.state.heads} heads")
     landed = [push for push in run.host.pushes(KERNEL) if push.token]
     needed = sessions if pushes is None else pushes
