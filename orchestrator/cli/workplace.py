@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def opened(
         files = Files(state_dir, project.output_dir)
         if not journal_may_be_lost:
             _refuse_lost_journal(journal, files)
-        kaggle = stack.enter_context(KaggleApi(target.endpoint, target.credential))
+        homes = _empty_homes(state_dir)
+        kaggle = stack.enter_context(KaggleApi(target.endpoint, target.credential, homes=homes))
         try:
             check_credential(kaggle, target)
         except NotNow:
@@ -100,6 +102,14 @@ def opened(
                 raise  # else the engine waits until Kaggle answers again, as at any other time
         _refuse_own_credential(project, target, journal.state)
         yield Workplace(project, target, journal, kaggle, files, clock, random.SystemRandom())
+
+
+def _empty_homes(state_dir: Path) -> Path:
+    """Return where workers live; what is there was left when a worker and its kchain were killed."""
+    homes = state_dir / "workers"
+    shutil.rmtree(homes, ignore_errors=True)  # such a worker may be tidying up this very moment
+    Disk().make_folders(homes, 0o700)
+    return homes
 
 
 def _refuse_own_credential(project: Project, target: Target, state: State) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -61,10 +62,15 @@ class KaggleApi:
     """Implements `port.Kaggle`. One worker process for calls, disposable ones for logs."""
 
     def __init__(
-        self, endpoint: str, credential: Credential, *, command: Sequence[str] = WORKER_COMMAND
+        self,
+        endpoint: str,
+        credential: Credential,
+        *,
+        command: Sequence[str] = WORKER_COMMAND,
+        homes: Path | None = None,
     ) -> None:
         self._endpoint, self._credential, self._command = endpoint, credential, command
-        self._child = Child(endpoint, credential, command=command)
+        self._child = Child(endpoint, credential, command=command, homes=homes)
         self._lock = threading.Lock()
 
     def close(self) -> None:

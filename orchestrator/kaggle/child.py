@@ -41,10 +41,10 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One credential, as the file the client would read it from. Never printed."""
+    """One credential, as the file it would be to the client. Never printed, never written."""
 
     source: str  # where it was found, for people
-    file: str
+    file: str  # its kind
     content: str
 
     def __repr__(self) -> str:
@@ -76,9 +76,15 @@ class Child:
     """A worker process, started at the first call and again after it had to be killed."""
 
     def __init__(
-        self, endpoint: str, credential: Credential, *, command: Sequence[str] = WORKER_COMMAND
+        self,
+        endpoint: str,
+        credential: Credential,
+        *,
+        command: Sequence[str] = WORKER_COMMAND,
+        homes: Path | None = None,
     ) -> None:
         self._endpoint, self._credential, self._command = endpoint, credential, tuple(command)
+        self._homes = homes  # where private folders are made; None: with temporary files
         self._process: subprocess.Popen[str] | None = None
         self._home: Path | None = None
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -170,7 +176,7 @@ class Child:
         return Answer(error=self.greeting.error, silent=self.greeting.silent)
 
     def _start(self) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="kchain-worker-"))
+        self._home = Path(tempfile.mkdtemp(prefix="kchain-worker-", dir=self._homes))
         (self._home / "tmp").mkdir(mode=0o700)
         self._messages = queue.Queue()
         self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from kagglesdk.kernels.types.kernels_api_service import (
     ApiSaveKernelRequest,
 )
 
+from orchestrator.kaggle.login import log_in
+
 PAGE_SIZE = 200  # the service's maximum
 MAX_PAGES = 100
 
@@ -50,7 +52,7 @@ class CallError(Exception):
 class Client:
     """The verbs of `port.py` over the SDK; arguments and results are plain JSON values."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, credential: Mapping[str, str]) -> None:
         kaggle_env._env_to_endpoint[KaggleEnv.PROD] = endpoint
         import kaggle  # noqa: PLC0415 - authenticates on import, at the endpoint set above
 
@@ -58,8 +60,7 @@ class Client:
         kaggle_api.with_retry = lambda _self, function, **_options: function
         KaggleHttpClient._prepare_response = _insisting(KaggleHttpClient._prepare_response)
         self._api = kaggle.api
-        if not self._api._authenticated:
-            self._api.authenticate()
+        log_in(self._api, credential)
         self.username = str(self._api.config_values.get("username") or "")
 
     def identity(self) -> str:

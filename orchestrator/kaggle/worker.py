@@ -1,8 +1,9 @@
 """The child process in which Kaggle's official client runs.
 
 The client authenticates on import, prints, exits, retries mutations and has no timeouts. Here
-it can do all that without harm: HOME, TMPDIR and environment are private, every call is made
-once, and the parent kills this process when a deadline passes.
+it can do all that without harm: HOME, TMPDIR and environment are private, the credential comes
+through a pipe and stays in memory, every call is made once, and the parent kills this process
+when a deadline passes.
 
 Protocol, one JSON document a line. In: first `{"home", "endpoint", "credential"}`, then calls
 `{"id", "verb", "args"}`. Out, on what was standard output before the client could touch it:
@@ -44,23 +45,25 @@ def main() -> None:
     hello = json.loads(orders.readline())
     home = Path(hello["home"])
     if Path.home() != home:
-        sys.exit("the worker runs in a home of its own only: it writes a credential there")
+        sys.exit("the worker runs in a home of its own only: it is removed in the end")
     contact = _confine(hello["endpoint"])
-    _place_credential(hello["credential"])
     calls, reader = _read_calls(orders, home)
     with contextlib.suppress(BrokenPipeError):  # nobody listens: the parent is gone
-        _serve_all(hello["endpoint"], calls, answers, contact)
+        _serve_all(hello, calls, answers, contact)
     reader.join()  # it tidies up when the parent is gone, which must not be cut short
 
 
 def _serve_all(
-    endpoint: str, calls: queue.Queue[dict[str, Any]], answers: TextIO, contact: Contact
+    hello: Mapping[str, Any],
+    calls: queue.Queue[dict[str, Any]],
+    answers: TextIO,
+    contact: Contact,
 ) -> None:
     """Start the client, then make one call after the other; return if it does not start."""
     try:
         from orchestrator.kaggle.client import Client  # noqa: PLC0415 - confined before imported
 
-        client = Client(endpoint)
+        client = Client(hello["endpoint"], hello["credential"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the client may raise anything
         _say(answers, {"id": 0, "error": _describe(error, contact)})
         return
@@ -76,7 +79,7 @@ def _read_calls(orders: TextIO, home: Path) -> tuple[queue.Queue[dict[str, Any]]
     def read() -> None:
         for line in orders:
             calls.put(json.loads(line))
-        shutil.rmtree(home, ignore_errors=True)  # the credential's copy is in it
+        shutil.rmtree(home, ignore_errors=True)  # what the client noted is in it
         os._exit(0)
 
     reader = threading.Thread(target=read, daemon=True)
@@ -177,15 +180,6 @@ def is_loopback(host: object) -> bool:
         return ipaddress.ip_address(str(host)).is_loopback
     except ValueError:
         return False
-
-
-def _place_credential(credential: Mapping[str, str]) -> None:
-    """Write the one credential into the private HOME, as the client expects to find it."""
-    folder = Path.home() / ".kaggle"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / credential["file"]
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(credential["content"])
 
 
 def _describe(error: BaseException, contact: Contact) -> dict[str, Any]:

@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "transfer": {"kaggle.port"},
     "kaggle": set(),
     "kaggle.port": {"model"},
-    "kaggle.client": set(),
+    "kaggle.client": {"kaggle.login"},
+    "kaggle.login": set(),
     "kaggle.worker": {"kaggle.client"},
     "kaggle.child": set(),
     "kaggle.credentials": {"errors", "kaggle.child"},
@@ -62,7 +63,7 @@ MAY_IMPORT = {
 # Packages that are not ours: who may import them, at the top or inside a function.
 ONLY_IN = {
     "kaggle": {"kaggle.client"},
-    "kagglesdk": {"kaggle.client"},
+    "kagglesdk": {"kaggle.client", "kaggle.login"},
     "sqlite3": {"journal"},
     "pydantic": {"config", "cli.local_settings", "emulator.catalogue"},
     "jsonschema_rs": {"contract"},

@@ -227,13 +227,60 @@ def test_the_real_worker_leaves_nothing_behind(worker, server, reply):
     server.script.on("GetAcceleratorQuotaStatistics", reply(200, {}))
     worker.call("quota", {}, 30)
     home = worker._home
-    copy = home / ".kaggle" / "kaggle.json"
-    assert copy.stat().st_mode & 0o077 == 0
-    assert json.loads(copy.read_text())["key"] == KEY
+    assert home.is_dir()
 
     worker.close()
 
     assert not home.exists()
+
+
+OAUTH = json.dumps({"refresh_token": "r" * 40, "username": "local"})
+KINDS = {
+    "token": (credentials.from_token(TOKEN, "t"), "Bearer "),
+    "key": (CREDENTIAL, "Basic "),
+    "oauth": (Credential("t", "credentials.json", OAUTH), "Bearer fresh"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_credential_is_in_no_file_no_variable_and_no_argument(start, server, reply, kind):
+    credential, authorization = KINDS[kind]
+    server.script.on("IntrospectToken", reply(200, {"active": True, "username": "local"}))
+    server.script.on("GenerateAccessToken", reply(200, {"token": "fresh", "expiresIn": 43_200}))
+    server.script.on("GetAcceleratorQuotaStatistics", reply(200, {}))
+    child = start(server.url, credential)
+
+    assert child.call("identity", {}, 30).result == "local"
+    (request,) = server.script.asked("GetAcceleratorQuotaStatistics")
+    assert request["headers"]["Authorization"].startswith(authorization)
+    process = psutil.Process(child._process.pid)
+    seen = [str(process.cmdline()), str(process.environ()), *map(str, child._home.rglob("*"))]
+    seen += [path.read_text() for path in child._home.rglob("*") if path.is_file()]
+    assert str(child._home) in seen[1]
+    assert [secret for secret in credential.secrets if secret in "".join(seen)] == []
+    assert process.children() == []
+
+
+def test_what_the_client_starts_is_not_told_the_credential(start, server, reply, tmp_path):
+    server.script.on("IntrospectToken", reply(200, {"active": True, "username": "local"}))
+    server.script.on("GetAcceleratorQuotaStatistics", reply(200, {}))
+    told = tmp_path / "told"
+    script = (
+        "import os, runpy, subprocess, sys\n"
+        "from orchestrator.kaggle import client\n"
+        "def identity(self):\n"
+        f"    subprocess.run(['env'], stdout=open({str(told)!r}, 'w'), check=True)\n"
+        "    return self.username\n"
+        "client.Client.identity = identity\n"
+        "runpy.run_module('orchestrator.kaggle.worker', run_name='__main__')"
+    )
+    child = start(
+        server.url, credentials.from_token(TOKEN, "t"), command=[sys.executable, "-c", script]
+    )
+
+    assert child.call("identity", {}, 30).result == "local"
+    assert str(child._home) in told.read_text()
+    assert TOKEN not in told.read_text()
 
 
 def test_variables_of_ours_change_nothing_for_the_client(worker, server, reply, monkeypatch):
@@ -300,7 +347,7 @@ def test_a_worker_that_nobody_listens_to_stays_until_it_can_tidy_up(tmp_path, se
     process.stdin.flush()
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(5)
-    assert list(home.rglob("access_token"))
+    assert home.is_dir()
     process.stdin.close()  # then the other
 
     process.wait(30)
@@ -440,7 +487,7 @@ def oauth(tmp_path):
     return path
 
 
-def test_a_401_deletes_only_the_copy_of_the_credential(start, server, reply, oauth, tmp_path):
+def test_a_401_deletes_no_credential(start, server, reply, oauth, tmp_path):
     unauthorised = reply(401, {"code": 401, "message": "Unauthenticated"})
     server.script.on("GenerateAccessToken", unauthorised)
     before = oauth.read_bytes()
@@ -448,8 +495,19 @@ def test_a_401_deletes_only_the_copy_of_the_credential(start, server, reply, oau
     answer = start(server.url, credentials.find({}, tmp_path)).call("identity", {}, 30)
 
     assert server.script.asked("GenerateAccessToken")
-    assert answer.error["type"] == "SystemExit"
+    assert answer.error["status"] == 401
     assert oauth.read_bytes() == before
+
+
+def test_oauth_without_a_refresh_token_is_no_credential(start, server):
+    credential = Credential("t", "credentials.json", '{"username": "local"}')
+
+    answer = start(server.url, credential).call("identity", {}, 30)
+
+    assert (answer.error["type"], answer.error["message"]) == (
+        "SystemExit",
+        "it holds no refresh token",
+    )
 
 
 @pytest.mark.parametrize("body", [{}, {"active": False}, {"active": True}])

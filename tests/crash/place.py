@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +71,11 @@ class Place:
         return self.folder / ".kchain" / CHAIN
 
     @property
+    def homes(self) -> Path:
+        """Where workers have their private folders."""
+        return self.state_dir / "workers"
+
+    @property
     def output(self) -> Path:
         return self.folder / "output"
 
@@ -131,6 +135,7 @@ class Place:
         """The chain has reached its target, and no invariant was broken on the way."""
         check_reached(self.read(), sessions=sessions)
         self.check_nothing_is_left()
+        assert list(self.homes.iterdir()) == [], "what killed workers left is gone by now"
 
     def check_always(self) -> None:
         """No invariant is broken so far."""
@@ -138,14 +143,13 @@ class Place:
             check_always(self.read())
 
     def check_nothing_is_left(self) -> None:
-        """No process of a controller goes on, and no copy of the credential lies about."""
+        """No process of a controller goes on, and the credential is in no file that it wrote."""
         wait_until(lambda: not self.workers(), "every worker has ended")
-        assert list(self.temporary.rglob("access_token")) == []
-
-    def sweep_temporary(self) -> None:
-        """Do what the machine's own tidying does: nobody is left to remove a killed worker's home."""
-        for path in self.temporary.iterdir():
-            shutil.rmtree(path)
+        assert list(self.temporary.iterdir()) == []
+        assert list(self.home.iterdir()) == []
+        token = self.local.token.encode()
+        written = [path for top in (self.state_dir, self.output) for path in top.rglob("*")]
+        assert [path for path in written if path.is_file() and token in path.read_bytes()] == []
 
     def workers(self) -> list[psutil.Process]:
         """Workers that live, whoever started them here."""
@@ -153,7 +157,7 @@ class Place:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 cwd = Path(process.cwd())
-                if process.status() != psutil.STATUS_ZOMBIE and cwd.is_relative_to(self.temporary):
+                if process.status() != psutil.STATUS_ZOMBIE and cwd.is_relative_to(self.homes):
                     found.append(process)
         return found
 

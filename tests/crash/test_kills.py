@@ -42,7 +42,6 @@ class Storm:
     def _kill(self, process, way):
         if way == "everything":
             kill_tree(process)
-            self.place.sweep_temporary()
         elif way == "the controller alone":
             process.kill()
         else:

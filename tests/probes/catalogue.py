@@ -50,15 +50,20 @@ HAZARDS = (
         "a stray variable selects another account",
         "child: an environment made from nothing",
     ),
-    _probe(7, "OAuth", "one 401 deletes the credential file", "worker: works on a copy"),
+    _probe(7, "OAuth", "one 401 deletes the credential file", "login: the client gets no file"),
     _probe(
         8,
         "OAuth",
         "takes an access token for valid 30 minutes too long",
         "credentials: hand over no access token; api: a new worker after a 401",
     ),
-    _probe(9, "OAuth", "writes the credential file readable, in place", "child: a private home"),
-    _probe(10, "token", "a long token raises OSError", "worker: hands it over as a file"),
+    _probe(
+        9,
+        "OAuth",
+        "writes the credential file readable, in place",
+        "login: the client saves nothing",
+    ),
+    _probe(10, "token", "a long token raises OSError", "login: hands it over in memory"),
     _probe(
         11,
         "VERBOSE",

@@ -95,7 +95,7 @@ def test_c6_a_stray_variable_selects_no_other_account(start, asked, authorizatio
     assert sent.startswith("Basic ")
 
 
-def test_c7_a_401_deletes_only_a_copy_of_the_credential(start, on, server, oauth, tmp_path):
+def test_c7_a_401_deletes_no_credential(start, on, server, oauth, tmp_path):
     before = oauth.read_bytes()
     on("GenerateAccessToken", NO)
 
@@ -120,15 +120,15 @@ def test_c8_an_access_token_that_ended_is_never_sent_and_is_replaced_after_a_401
     assert authorization() == {"Bearer first", "Bearer second"}
 
 
-def test_c9_what_the_client_writes_is_out_of_others_sight(start_child, on, oauth, tmp_path):
+def test_c9_no_credential_is_written_anywhere(start_child, on, oauth, authorization, tmp_path):
     before = oauth.read_bytes()
     on("GenerateAccessToken", (200, {"token": "fresh", "expiresIn": 43_200}))
     child = start_child(credentials.find({}, tmp_path))
 
     child.call("identity", {}, 30)
 
-    written = child._home / ".kaggle" / "credentials.json"
-    assert '"access_token": "fresh"' in written.read_text()
+    assert authorization() == {"Bearer fresh"}
+    assert [path for path in child._home.rglob("*") if path.is_file()] == []
     assert child._home.stat().st_mode & 0o077 == 0
     assert oauth.read_bytes() == before
 
