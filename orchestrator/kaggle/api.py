@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -69,8 +70,9 @@ class KaggleApi:
         command: Sequence[str] = WORKER_COMMAND,
         homes: Path | None = None,
     ) -> None:
-        self._endpoint, self._credential, self._command = endpoint, credential, command
-        self._child = Child(endpoint, credential, command=command, homes=homes)
+        self._start = partial(Child, endpoint, credential, command=command, homes=homes)
+        self._endpoint, self._credential = endpoint, credential
+        self._child = self._start()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -194,8 +196,7 @@ class KaggleApi:
 
     def follow(self, kernel: str, version: int) -> LogFollower:
         """Open the live log of a running session, in a disposable process of its own."""
-        child = Child(self._endpoint, self._credential, command=self._command)
-        return LogFollower(child, kernel, version)
+        return LogFollower(self._start(), kernel, version)
 
     def _call(self, verb: str, deadline_seconds: float, **args: Any) -> Answer:
         with self._lock:

@@ -145,7 +145,8 @@ class Place:
     def check_nothing_is_left(self) -> None:
         """No process of a controller goes on, and the credential is in no file that it wrote."""
         wait_until(lambda: not self.workers(), "every worker has ended")
-        assert list(self.temporary.iterdir()) == []
+        left = list(self.temporary.rglob("*"))
+        assert left == [], [str(x) for x in left]
         assert list(self.home.iterdir()) == []
         token = self.local.token.encode()
         written = [path for top in (self.state_dir, self.output) for path in top.rglob("*")]
