@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,14 +52,15 @@ class Journal:
         *,
         on_event: Callable[[Event, State], None] | None = None,
         read_only: bool = False,
+        clean: Callable[[str], str] | None = None,
     ) -> None:
-        """Open or create the journal at `path`.
+        """Open or create the journal at `path`; `clean` passes on each text that is to be kept.
 
         Raises:
             JournalError: the file is damaged, of another format, another chain's, or not a journal.
         """
         self.path, self.chain = path, chain
-        self._clock, self._on_event = clock, on_event
+        self._clock, self._on_event, self._clean = clock, on_event, clean
         self._open(read_only)
 
     def _open(self, read_only: bool) -> None:
@@ -85,7 +86,8 @@ class Journal:
             NotNow, ConfigError: the disk is full or read-only; nothing was written.
         """
         now = self._clock.moment()
-        event = self._event(self.state.seq + 1, kind, data, now)
+        kept = _cleaned(data, self._clean) if self._clean else data
+        event = self._event(self.state.seq + 1, kind, kept, now)
         state = apply(self.state, event)
         self._store(event, now)
         self._remember(event, state, now)
@@ -242,6 +244,17 @@ def _create(db: sqlite3.Connection) -> None:
 def _user_version(db: sqlite3.Connection) -> int:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """Return a value with every text in it as it may be kept."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(item, clean) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, clean) for item in value]
+    return value
 
 
 def _render(chain: str, event: Event, moment: Moment) -> _Row:

@@ -1,7 +1,9 @@
-"""Does a text that is about to leave this machine hold a secret?
+"""Does a text hold a secret? What leaves this machine is refused, what is told is blanked out.
 
 A notebook on Kaggle is kept for ever, and shown to whoever it is shared with. So what is known
-to be a credential is refused before it is sent; a secret of a shape that nobody knows passes.
+to be a credential is refused before it is sent. What Kaggle, its client or a session says is kept
+in the journal and printed, where others may read it; there secrets and signed addresses are
+replaced. A secret of a shape that nobody knows passes.
 """
 
 from __future__ import annotations
@@ -35,6 +37,18 @@ SHAPES = {
     "an address with a password": r"://(?<=[a-z0-9+]{2}://)[^\s/:@\"']{1,64}:[^\s/:@\"'{}]{8,}@",
 }
 _SHAPES = {name: re.compile(shape) for name, shape in SHAPES.items()}
+# What shows up in texts about requests; the first group stays.
+_ON_THE_WAY = re.compile(
+    r"((?:Bearer|Basic) )[A-Za-z0-9+/=_.~-]{16,}"
+    r"|(KGAT_|uthorization: (?:Bearer|Basic) |[?&](?:X-Goog-[A-Za-z-]+|upload_id|Signature|token|key)=)[^\s&'\"]+"
+    r"|eyJ[A-Za-z0-9_.-]{20,}"  # a signed token, also within a path
+)
+_TO_THE_END_OF_A_KEY = r"(?s:.*?(?:-----END|\Z))"
+_BLANKED = [
+    re.compile(shape + (_TO_THE_END_OF_A_KEY if name == "a private key" else ""))
+    for name, shape in SHAPES.items()
+]
+HIDDEN = "[redacted]"
 
 
 def find(text: str, own: Collection[str] = ()) -> str | None:
@@ -47,3 +61,13 @@ def find(text: str, own: Collection[str] = ()) -> str | None:
     if any(secret in text for secret in own):
         return "the Kaggle credential that is in use"
     return next((name for name, shape in _SHAPES.items() if shape.search(text)), None)
+
+
+def redact(text: str, own: Collection[str] = ()) -> str:
+    """Blank out what is known to be secret: the credential in use, known shapes, signed URLs."""
+    for secret in own:
+        text = text.replace(secret, HIDDEN)
+    text = _ON_THE_WAY.sub(lambda found: (found[1] or found[2] or "") + HIDDEN, text)
+    for shape in _BLANKED:
+        text = shape.sub(HIDDEN, text)
+    return text

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from orchestrator import leaks
+from orchestrator.cli import crashes
 from orchestrator.errors import KchainError
 
 COMMANDS = {
@@ -60,6 +62,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; tell a known error in one line and leave with its exit code."""
+        crashes.hide()
         try:
             return super().invoke(ctx)
         except click.exceptions.NoArgsIsHelpError:
@@ -92,7 +95,7 @@ def printable(text: str) -> str:
 
 def _leave(message: str, code: int) -> None:
     with contextlib.suppress(OSError):  # the code tells it all the same
-        click.echo(f"kchain: {printable(message)}", err=True)
+        click.echo(f"kchain: {printable(leaks.redact(message))}", err=True)
     sys.exit(code)
 
 

@@ -7,11 +7,13 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
 
 from orchestrator import engine, kernel, leaks
+from orchestrator.cli import crashes
 from orchestrator.cli.folders import refuse_shared
 from orchestrator.cli.target import Target
 from orchestrator.clock import SystemClock
@@ -84,11 +86,19 @@ def opened(
 ) -> Iterator[Workplace]:
     """Open a chain for driving: lock, journal, disk, and a client whose credential works."""
     refuse_shared(state_dir, force=project.settings.chain.force_folder)
+    secrets = target.credential.secrets
+    crashes.hide(secrets)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(state_dir))
         clock = SystemClock()
         journal = stack.enter_context(
-            Journal(state_dir / "journal.db", project.name, clock, on_event=on_event)
+            Journal(
+                state_dir / "journal.db",
+                project.name,
+                clock,
+                on_event=on_event,
+                clean=partial(leaks.redact, own=secrets),
+            )
         )
         files = Files(state_dir, project.output_dir)
         if not journal_may_be_lost:

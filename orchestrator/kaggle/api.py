@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from orchestrator import leaks, transfer
-from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential, redact
+from orchestrator.kaggle.child import WORKER_COMMAND, Answer, Child, Credential
 from orchestrator.kaggle.port import (
     DatasetInfo,
     DatasetVersion,
@@ -226,7 +226,8 @@ class LogFollower:
         self._child, self._args = child, {"kernel": kernel, "version": version}
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        yield from self._child.stream("follow", self._args)
+        for entry in self._child.stream("follow", self._args):
+            yield _redacted(entry)
 
     def close(self) -> None:
         self._child.close()
@@ -257,7 +258,7 @@ def _read_kernel(body: Mapping[str, Any]) -> KernelInfo:
 
 
 def _read_session(body: Mapping[str, Any]) -> SessionInfo:
-    return SessionInfo(SessionStatus(body["status"]), body["failure_message"])
+    return SessionInfo(SessionStatus(body["status"]), leaks.redact(body["failure_message"]))
 
 
 def _read_outputs(body: Sequence[Mapping[str, str]]) -> tuple[OutputFile, ...]:
@@ -312,7 +313,7 @@ def _refused_in_words(message: str) -> Refused:
         trouble = Trouble.CAPACITY
     elif "quota" in text:
         trouble = Trouble.QUOTA
-    return Refused(trouble, redact(message))
+    return Refused(trouble, leaks.redact(message))
 
 
 def _status(answer: Answer) -> int | None:
@@ -350,5 +351,9 @@ def parse_log(text: str) -> tuple[Mapping[str, Any], ...]:
     except ValueError:
         events = None
     if not isinstance(events, list):
-        return ({"stream_name": "stdout", "time": 0.0, "data": text},)
-    return tuple(event for event in events if isinstance(event, dict))
+        return ({"stream_name": "stdout", "time": 0.0, "data": leaks.redact(text)},)
+    return tuple(_redacted(event) for event in events if isinstance(event, dict))
+
+
+def _redacted(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**entry, "data": leaks.redact(str(entry.get("data", "")))}

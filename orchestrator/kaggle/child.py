@@ -6,6 +6,7 @@ passed, or the process died). `sent` tells whether a request that changes Kaggle
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import json
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import orchestrator
+from orchestrator.leaks import redact
 
 WORKER_COMMAND = (sys.executable, "-m", "orchestrator.kaggle.worker")
 START_SECONDS = 60.0
@@ -34,9 +36,6 @@ _CAPTURED_LINES = 200
 _MESSAGE_LIMIT = 400  # characters of a foreign message that are passed on
 _SHORTEST_SECRET = 16  # characters; anything shorter would blank out ordinary words
 _SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password)$")  # a user name is none
-_SECRET = re.compile(
-    r"(KGAT_|Bearer |Basic |[?&](?:X-Goog-[A-Za-z-]+|upload_id|Signature|token|key)=)[^\s&'\"]+"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,11 @@ class Credential:
         except ValueError:
             body = None
         named = body.items() if isinstance(body, dict) else [("token", self.content.strip())]
-        texts = (value for name, value in named if _SECRET_NAME.search(name))
-        return tuple(t for t in texts if isinstance(t, str) and len(t) >= _SHORTEST_SECRET)
+        texts = [v for name, v in named if _SECRET_NAME.search(name) and isinstance(v, str)]
+        if self.file == "kaggle.json" and isinstance(body, dict):  # as it travels
+            login = f"{body.get('username')}:{body.get('key')}"
+            texts.append(base64.b64encode(login.encode()).decode())
+        return tuple(text for text in texts if len(text) >= _SHORTEST_SECRET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +274,6 @@ def _parse_message(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return message if isinstance(message, dict) and "id" in message else None
-
-
-def redact(text: str) -> str:
-    """Blank out tokens, credentials and the secret parts of signed URLs."""
-    return _SECRET.sub(r"\1[redacted]", text)
 
 
 def _environment(home: Path) -> dict[str, str]:

@@ -45,13 +45,13 @@ MAY_IMPORT = {
     "kaggle.client": {"kaggle.login"},
     "kaggle.login": set(),
     "kaggle.worker": {"kaggle.client"},
-    "kaggle.child": set(),
+    "kaggle.child": {"leaks"},
     "kaggle.credentials": {"errors", "kaggle.child"},
     "kaggle.api": {"kaggle.child", "kaggle.port", "leaks", "model", "transfer"},
     "phases": set(),
     "phases.*": BOTTOM | MIDDLE | {"kaggle.port", "phases.*"},
     "engine": BOTTOM | MIDDLE | {"kaggle.port", "phases.*"},
-    "cli": {"errors", "cli.*"},
+    "cli": {"errors", "leaks", "cli.*"},
     "cli.*": BOTTOM
     | MIDDLE
     | {"engine", "kaggle.api", "kaggle.child", "kaggle.credentials", "kaggle.port"}

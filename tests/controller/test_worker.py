@@ -1,5 +1,6 @@
 """The worker process: confined, killed in time, and never outliving the controller."""
 
+import base64
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 
 from orchestrator.kaggle import child as child_module
 from orchestrator.kaggle import credentials
-from orchestrator.kaggle.child import Answer, Child, Credential, redact
+from orchestrator.kaggle.child import Answer, Child, Credential
+from orchestrator.leaks import redact
 from tests.running import ROOT, environment
 
 KEY = "c0ffee" * 6  # a legacy key that no pattern would recognise
@@ -409,6 +411,10 @@ def test_the_worker_ends_in_the_middle_of_a_call_when_its_controller_is_killed(s
         ),
         ("PUT /u?uploadType=r&upload_id=ABC failed", "PUT /u?uploadType=r&upload_id=[redacted] failed"),
         ("https://x/y?token=abc'", "https://x/y?token=[redacted]'"),
+        ("https://x/kf/12/eyJhbGciOiJkaXIiLCJ.x-y_z/model.pt", "https://x/kf/12/[redacted]/model.pt"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA", "[redacted] RSA"),
+        ("HF_TOKEN=hf_" + "aB3" * 12, "HF_TOKEN=[redacted]"),
+        ("a Basic question of the bearer", "a Basic question of the bearer"),
         ("nothing to hide", "nothing to hide"),
     ],
 )  # fmt: skip
@@ -460,7 +466,13 @@ def test_every_secret_of_a_credential_is_known():
 def test_a_long_user_name_is_no_secret():
     name = "a-name-of-twenty-one-x"
 
-    assert credentials.from_key(name, KEY, "t").secrets == (KEY,)
+    assert name not in credentials.from_key(name, KEY, "t").secrets
+
+
+def test_a_key_is_a_secret_as_it_travels_as_well():
+    travelling = base64.b64encode(f"local:{KEY}".encode()).decode()
+
+    assert CREDENTIAL.secrets == (KEY, travelling)
 
 
 # Credentials that do not work
