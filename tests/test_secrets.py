@@ -5,13 +5,13 @@ and signed addresses in its errors.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from orchestrator.emulator.faults import Fault
+from tests.canaries import Canaries
 from tests.running import QUICK
 
 ENVIRONMENT = (
@@ -36,22 +36,6 @@ ECHOES = {  # method: status
     "StartBlobUpload": 503,
     "GetAcceleratorQuotaStatistics": 500,
 }
-
-
-class Canaries:
-    """Secrets that nobody has seen before, and where each was planted."""
-
-    def __init__(self):
-        self.planted = {}
-
-    def plant(self, place):
-        canary = f"canary{len(self.planted):03}{os.urandom(10).hex()}"
-        self.planted[canary] = place
-        return canary
-
-    def sighted(self, text):
-        content = text if isinstance(text, bytes) else text.encode()
-        return [place for canary, place in self.planted.items() if canary.encode() in content]
 
 
 @pytest.fixture

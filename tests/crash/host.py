@@ -26,7 +26,7 @@ class QuickHost(Host):
 
         def end() -> None:
             try:
-                _leave_outputs(folder)
+                self._leave(folder)
             finally:
                 lock.close()
                 self._on_exit()
@@ -34,6 +34,9 @@ class QuickHost(Host):
         timer = threading.Timer(SESSION_SECONDS, end)
         timer.daemon = True
         timer.start()
+
+    def _leave(self, folder: Path) -> None:
+        _leave_outputs(folder)
 
 
 def _leave_outputs(folder: Path) -> None:

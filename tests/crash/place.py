@@ -61,9 +61,9 @@ class Place:
         self.home.mkdir()
         self.temporary.mkdir()
         self.local = LocalKaggle(folder / "kaggle", settings=SETTINGS)
-        host = QuickHost(folder / "kaggle" / "sessions", self.local.platform.blobs, self._wake)
+        self.host = QuickHost(folder / "kaggle" / "sessions", self.local.platform.blobs, self._wake)
         # Nothing has been pushed yet, so nobody has asked the usual host for anything.
-        object.__setattr__(self.local.platform, "host", host)
+        object.__setattr__(self.local.platform, "host", self.host)
         self._running: list[psutil.Popen] = []
 
     @property
