@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from orchestrator import leaks
 from orchestrator.cli import crashes
 from orchestrator.errors import KchainError
 
@@ -95,7 +94,7 @@ def printable(text: str) -> str:
 
 def _leave(message: str, code: int) -> None:
     with contextlib.suppress(OSError):  # the code tells it all the same
-        click.echo(f"kchain: {printable(leaks.redact(message))}", err=True)
+        click.echo(f"kchain: {printable(message)}", err=True)
     sys.exit(code)
 
 

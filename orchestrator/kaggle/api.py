@@ -227,7 +227,8 @@ class LogFollower:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         for entry in self._child.stream("follow", self._args):
-            yield _redacted(entry)
+            if isinstance(entry, dict):
+                yield _redacted(entry)
 
     def close(self) -> None:
         self._child.close()
@@ -258,7 +259,7 @@ def _read_kernel(body: Mapping[str, Any]) -> KernelInfo:
 
 
 def _read_session(body: Mapping[str, Any]) -> SessionInfo:
-    return SessionInfo(SessionStatus(body["status"]), leaks.redact(body["failure_message"]))
+    return SessionInfo(SessionStatus(body["status"]), body["failure_message"])
 
 
 def _read_outputs(body: Sequence[Mapping[str, str]]) -> tuple[OutputFile, ...]:

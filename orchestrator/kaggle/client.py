@@ -61,6 +61,7 @@ class Client:
         KaggleHttpClient._prepare_response = _insisting(KaggleHttpClient._prepare_response)
         self._api = kaggle.api
         log_in(self._api, credential)
+        self.access_token = str(self._api.config_values.get("token") or "")
         self.username = str(self._api.config_values.get("username") or "")
 
     def identity(self) -> str:

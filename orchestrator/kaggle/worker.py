@@ -111,7 +111,7 @@ def _serve(client: Client, call: Mapping[str, Any], answers: TextIO, contact: Co
         else:
             result = getattr(client, call["verb"])(**call["args"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - reported whole to the parent
-        _say(answers, {"id": call["id"], "error": _describe(error, contact)})
+        _say(answers, {"id": call["id"], "error": _describe(error, contact, client.access_token)})
     else:
         _say(answers, {"id": call["id"], "result": result})
 
@@ -182,13 +182,15 @@ def is_loopback(host: object) -> bool:
         return False
 
 
-def _describe(error: BaseException, contact: Contact) -> dict[str, Any]:
+def _describe(error: BaseException, contact: Contact, hidden: str = "") -> dict[str, Any]:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     headers = getattr(response, "headers", None) or {}
     # After a redirection the first server has had the request, whoever the second is.
     not_sent = not contact.answered and _never_connected(error)
     message = "no connection" if not_sent else _foreign_message(response) or str(error)
+    if hidden:  # a token that was made here is unknown to the parent, which blanks out the others
+        message = message.replace(hidden, "[redacted]")
     return {
         "type": type(error).__name__,
         "message": message[:_MESSAGE_LIMIT],

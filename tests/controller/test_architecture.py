@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "phases": set(),
     "phases.*": BOTTOM | MIDDLE | {"kaggle.port", "phases.*"},
     "engine": BOTTOM | MIDDLE | {"kaggle.port", "phases.*"},
-    "cli": {"errors", "leaks", "cli.*"},
+    "cli": {"errors", "cli.*"},
     "cli.*": BOTTOM
     | MIDDLE
     | {"engine", "kaggle.api", "kaggle.child", "kaggle.credentials", "kaggle.port"}

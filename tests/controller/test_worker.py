@@ -511,6 +511,21 @@ def test_a_401_deletes_no_credential(start, server, reply, oauth, tmp_path):
     assert oauth.read_bytes() == before
 
 
+def test_an_access_token_that_the_worker_asked_for_shows_in_no_message(
+    start, server, reply, oauth, tmp_path
+):
+    made = "ya29-fresh-0123456789"
+    server.script.on("GenerateAccessToken", reply(200, {"token": made, "expiresIn": 43_200}))
+    echo = {"code": 500, "message": f"the token {made} is odd"}
+    server.script.on("GetAcceleratorQuotaStatistics", reply(500, echo))
+
+    answer = start(server.url, credentials.find({}, tmp_path)).call("identity", {}, 30)
+
+    (request,) = server.script.asked("GetAcceleratorQuotaStatistics")
+    assert request["headers"]["Authorization"] == f"Bearer {made}"
+    assert answer.error["message"] == "the token [redacted] is odd"
+
+
 def test_oauth_without_a_refresh_token_is_no_credential(start, server):
     credential = Credential("t", "credentials.json", '{"username": "local"}')
 

@@ -24,6 +24,21 @@ def test_a_live_log_is_followed_to_its_end(kaggle, answers, asked):
     assert followed == events
 
 
+def test_what_a_live_log_tells_of_secrets_is_blanked_out(kaggle, answers):
+    answers(
+        "GetKernelSessionLogsStream",
+        200,
+        b'data: {"data": "login with hf_' + b"aB3" * 12 + b'"}\n\ndata: 7\n\ndata: END_OF_LOG\n\n',
+        {"Content-Type": "text/event-stream"},
+    )
+
+    follower = kaggle.follow("kchain-demo", 7)
+    followed = list(follower)
+    follower.close()
+
+    assert followed == [{"data": "login with [redacted]"}]
+
+
 def test_a_log_that_breaks_off_or_is_nonsense_simply_ends(kaggle, answers):
     answers(
         "GetKernelSessionLogsStream",
