@@ -24,7 +24,7 @@ class MemoryJournal(Journal):
         before: "MemoryJournal | None" = None,
     ) -> None:
         self.chain = chain
-        self._clock, self._on_event = clock, on_event
+        self._clock, self._on_event, self._clean = clock, on_event, None
         self._history: list[Event] = []
         self.state, self._last = State(), None
         if before:
