@@ -17,7 +17,7 @@ from orchestrator.journal import Journal
 from orchestrator.kaggle.port import Kaggle
 from orchestrator.kernel import Template
 from orchestrator.machine import TERMINAL, Kind, Phase, State
-from orchestrator.phases import collect, launch, publish, watch
+from orchestrator.phases import account, collect, launch, publish, watch
 from orchestrator.phases import recover as recovery
 from orchestrator.phases.context import HEARTBEAT_SECONDS, Context, Wake
 
@@ -95,12 +95,17 @@ def _go_on(context: Context, is_due: Callable[[], bool]) -> float | None:
     journal, clock = context.journal, context.clock
     if journal.is_restarted and is_due():
         journal.append(Kind.RESTARTED)  # from here on, passed time is certain again
+    is_account_known = False
     while is_due():
         state = journal.state
         # A wait holds for an hour, then its reason is looked at again: it may be mended.
         until_age = min(state.wait_until_age, state.age + HEARTBEAT_SECONDS)
         if state.wait_reason and journal.age < until_age and not _may_stop(context):
             return clock.now() + state.wait_until_age - journal.age
+        if state.binding and not is_account_known and not _may_stop(context):
+            if (ask_again := account.is_not_known(context)) is not None:
+                return ask_again
+            is_account_known = True
         wake = STEPS[state.phase](context)
         if wake is not None and wake > clock.now():
             return wake
@@ -144,9 +149,3 @@ def _check_binding(context: Context) -> None:
                 f"chain {settings.chain.name!r} is bound to {name} {bound}, not {asked};"
                 " give a new chain its own name"
             )
-    owner = context.kaggle.identity()
-    if isinstance(owner, str) and owner != binding.owner:
-        raise ConfigError(
-            f"the credential is {owner}'s, chain {settings.chain.name!r} belongs to"
-            f" {binding.owner}; use that account's credential"
-        )

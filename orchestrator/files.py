@@ -116,6 +116,10 @@ class Files:
             self._disk.make_folder(made, 0o700)
         return folder
 
+    def forget_incoming(self, token: str) -> None:
+        """Remove what a download attempt left, if anything; nothing of it is wanted any more."""
+        self._disk.remove_folder(self._incoming / check_name(token))
+
     def partial(self, folder: Path, name: str) -> Partial:
         """Open a file of a download attempt for writing, where it stands."""
         return Partial(inside(folder, name), self._disk)

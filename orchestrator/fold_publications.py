@@ -49,6 +49,10 @@ def _intent(_state: State, event: Event) -> Changes:
     return {"publication": publication, "absent": 0, "absent_age": 0.0}
 
 
+def _withdrawn(_state: State, _event: Event) -> Changes:
+    return {"publication": None}
+
+
 def _sent(state: State, event: Event) -> Changes:
     return _changing(state, sent_age=event.age)
 
@@ -114,6 +118,7 @@ UPDATES: Mapping[Kind, Callable[[State, Event], Changes]] = {
     Kind.CHECKPOINT_DAMAGED: _damaged,
     Kind.PUBLISH_FOUND: _found,
     Kind.PUBLISH_INTENT: _intent,
+    Kind.PUBLISH_WITHDRAWN: _withdrawn,
     Kind.PUBLISH_SENT: _sent,
     Kind.PUBLISH_DONE: _done,
     Kind.PUBLISH_ABSENT: _absent,

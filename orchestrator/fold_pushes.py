@@ -16,6 +16,8 @@ def _intent(_state: State, event: Event) -> Changes:
         token=event.data["token"],
         base_version=event.data["base_version"],
         time_budget_seconds=event.data["time_budget_seconds"],
+        source_sha256=event.data["source_sha256"],
+        intent_age=event.age,
     )
     return {"push": push, "absent": 0, "absent_age": 0.0}
 

@@ -82,6 +82,7 @@ class Kind(enum.StrEnum):
     CHECKPOINT_DAMAGED = "checkpoint_damaged"
     PUBLISH_FOUND = "publish_found"
     PUBLISH_INTENT = "publish_intent"
+    PUBLISH_WITHDRAWN = "publish_withdrawn"
     PUBLISH_SENT = "publish_sent"
     PUBLISH_DONE = "publish_done"
     PUBLISH_REFUSED = "publish_refused"
@@ -147,7 +148,12 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
     },
     _P.VERIFIED: {**_row(_P.VERIFIED, publish_intent=_P.PUBLISHING, publish_found=_P.PUBLISHED)},
     _P.PUBLISHING: {
-        **_row(_P.PUBLISHING, publish_sent=_P.PUBLISH_UNKNOWN, checkpoint_damaged=_P.ENDED)
+        **_row(
+            _P.PUBLISHING,
+            publish_sent=_P.PUBLISH_UNKNOWN,
+            publish_withdrawn=_P.VERIFIED,
+            checkpoint_damaged=_P.ENDED,
+        )
     },
     _P.PUBLISH_UNKNOWN: {
         **_row(
@@ -203,6 +209,8 @@ class Push:
     token: str
     base_version: int
     time_budget_seconds: int
+    source_sha256: str = ""  # of what was written down to be sent
+    intent_age: float = 0.0
     sent_age: float | None = None
     version: int | None = None
     running_age: float | None = None

@@ -110,8 +110,8 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
             return describe_beginning(data)
         case Kind.RECOVERED | Kind.RECOVERED_LIVE:
             return describe_recovery(data)
-        case Kind.PUSH_WITHDRAWN:
-            return f"session {state.session}: not pushed, a stop was asked for"
+        case Kind.PUSH_WITHDRAWN | Kind.PUBLISH_WITHDRAWN:
+            return f"session {state.session}: not sent, {data['message']}"
         case Kind.PUSH_INTENT:
             parent = data["parent"]
             start = f"from {parent['file']} (sha256 {parent['sha256'][:12]})" if parent else "new"

@@ -64,7 +64,9 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     if isinstance(manifest, Stop):
         return manifest.wake
     kept = copies.promoted(context, manifest)
-    if not kept:
+    if kept:
+        context.files.forget_incoming(push.token)
+    else:
         fetched = _fetch_newest(context, push, folder, manifest, listed)
         if isinstance(fetched, Stop):
             return fetched.wake

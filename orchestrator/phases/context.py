@@ -142,6 +142,8 @@ class Context:
 
     def fruitless(self, reason: str, message: str) -> None:
         """Count an attempt that brought nothing; before the next one, let Kaggle settle."""
+        if self.state.push:
+            self.files.forget_incoming(self.state.push.token)
         self.journal.append(Kind.FRUITLESS, reason=reason, message=message)
         if not self.has_failed():
             self.wait("retry", f"next attempt after {reason}", self.settings.timing.retry_seconds)

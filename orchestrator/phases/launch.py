@@ -19,6 +19,7 @@ from orchestrator.phases import preflight, stray
 from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 
 AGREEING_READS = 3  # how often "not there" must be read before it is believed
+FRESH_SECONDS = 5.0  # for which the quota is taken for what it was when it was read
 
 
 def bind(context: Context) -> Wake:
@@ -62,13 +63,14 @@ def idle(context: Context) -> Wake:
 def pushing(context: Context) -> Wake:
     """PUSHING: nothing has left yet. Look once more, say that it will leave, send it, once."""
     if context.files.is_stop_asked():
-        context.journal.append(Kind.PUSH_WITHDRAWN)
-        return None
-    for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):
+        return _withdraw(context, "a stop was asked for")
+    for check in (preflight.kernel_is_ours, preflight.dataset_is_ours, _has_quota):
         if stop := check(context):
             return stop.wake
     push = _push(context)
     source = _render(context, push.token, push.time_budget_seconds)
+    if kernel.source_sha256(source) != push.source_sha256:
+        return _withdraw(context, "its notebook is not the one that was written down")
     request = PushRequest(
         kernel=context.settings.kernel_slug,
         title=context.settings.kernel_slug,
@@ -90,6 +92,26 @@ def pushing(context: Context) -> Wake:
         _landed_bad(context, answer)
     else:
         context.journal.append(Kind.PUSH_UNCLEAR, message=answer.message)
+    return None
+
+
+def _withdraw(context: Context, why: str) -> Wake:
+    """Nothing was sent: begin anew, from what holds now."""
+    context.journal.append(Kind.PUSH_WITHDRAWN, message=why)
+    return None
+
+
+def _has_quota(context: Context) -> Stop | None:
+    """An intent may have waited for days: ask no longer session than there is quota left for."""
+    push = _push(context)
+    is_of_this_start = push.intent_age > context.state.boot_age
+    if is_of_this_start and context.seconds_since(push.intent_age) < FRESH_SECONDS:
+        return None
+    seconds = _session_seconds(context)
+    if isinstance(seconds, Stop):
+        return seconds
+    if seconds < push.time_budget_seconds:
+        return Stop(_withdraw(context, f"the week's quota allows {seconds:,} seconds by now"))
     return None
 
 

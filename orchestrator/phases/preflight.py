@@ -1,12 +1,12 @@
-"""The last look before a push: kernel and dataset are as this journal left them, and private."""
+"""The last look before something is sent: all is as this journal left it, private, and ours."""
 
 from __future__ import annotations
 
 import hashlib
 
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
-from orchestrator.kaggle.port import Gone, Unreadable
-from orchestrator.machine import Head
+from orchestrator.kaggle.port import DatasetInfo, Gone, Unreadable
+from orchestrator.machine import Head, Kind, Publication
 from orchestrator.phases.context import NOT_OURS, Context, Stop
 
 
@@ -19,8 +19,7 @@ def kernel_is_ours(context: Context) -> Stop | None:
     if isinstance(info, Gone):
         return None
     if info.is_private is False:
-        context.halt("public", f"kernel {slug} is public; make it private, then run with --retry")
-        return Stop(None)
+        return _public(context, f"kernel {slug}")
     shown = info.current_version
     if shown < known:
         way_out = "If that is well, run with --retry to push on top"
@@ -42,18 +41,51 @@ def dataset_is_ours(context: Context) -> Stop | None:
     head, slug = context.state.head, context.settings.dataset_slug
     if head is None:
         return None
-    info = context.kaggle.dataset(slug)
-    if isinstance(info, Unreadable | Gone):
-        return Stop(context.missing(f"dataset {slug}", info))
-    if not info.is_private:
-        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
-        return Stop(None)
+    info = private_dataset(context)
+    if isinstance(info, Stop):
+        return info
     is_heads = info.current_version == head.version
     if not is_heads and (stop := _newest_holds_the_head(context, head, info.current_version)):
         return stop
     if not info.is_ready:
         return Stop(context.wait("processing", f"dataset {slug} is being processed again", 60.0))
     return None
+
+
+def private_dataset(context: Context) -> DatasetInfo | Stop:
+    """Read the dataset, which must be there and nobody else's to see."""
+    slug = context.settings.dataset_slug
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable | Gone):
+        return Stop(context.missing(f"dataset {slug}", info))
+    return dataset_is_private(context, info) or info
+
+
+def dataset_is_private(context: Context, info: DatasetInfo) -> Stop | None:
+    """Let nothing be added, and no version become the head, where everybody can read it."""
+    return None if info.is_private else _public(context, f"dataset {context.settings.dataset_slug}")
+
+
+def dataset_is_as_intended(context: Context, publication: Publication) -> Stop | None:
+    """Refuse to publish to a dataset that changed since the intent was written down."""
+    slug = context.settings.dataset_slug
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable) or (isinstance(info, Gone) and publication.base_version):
+        return Stop(context.missing(f"dataset {slug}", info))
+    if isinstance(info, Gone):
+        return None
+    if stop := dataset_is_private(context, info):
+        return stop
+    if info.current_version != publication.base_version:
+        message = f"dataset {slug} stands at version {info.current_version} by now"
+        context.journal.append(Kind.PUBLISH_WITHDRAWN, message=message)
+        return Stop(None)
+    return None
+
+
+def _public(context: Context, what: str) -> Stop:
+    context.halt("public", f"{what} is public; make it private, then run with --retry")
+    return Stop(None)
 
 
 def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:

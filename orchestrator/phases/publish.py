@@ -18,7 +18,7 @@ from orchestrator.kaggle.port import (
 )
 from orchestrator.machine import Kind, Publication
 from orchestrator.model import Checkpoint
-from orchestrator.phases import copies
+from orchestrator.phases import copies, preflight
 from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 from orchestrator.phases.launch import AGREEING_READS
 
@@ -74,9 +74,8 @@ def _has_failed(context: Context) -> Stop | None:
 def _look_before(context: Context, info: DatasetInfo) -> Stop | None:
     """Publish to nothing that is public or another's, and nothing that is there already."""
     slug, known = context.settings.dataset_slug, context.state.dataset_version
-    if not info.is_private:
-        context.halt("public", f"dataset {slug} is public; make it private, then run with --retry")
-        return Stop(None)
+    if stop := preflight.dataset_is_private(context, info):
+        return stop
     if info.current_version < known:
         way_out = "If that is well, run with --retry to add the checkpoints to it as new versions"
         shown = info.current_version
@@ -116,7 +115,7 @@ def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
 
 
 def publishing(context: Context) -> Wake:
-    """PUBLISHING: nothing has left yet. Stage anew, say that it will leave, then send it, once."""
+    """PUBLISHING: nothing has left yet. Stage anew, look once more, say it leaves, send it once."""
     publication, pending = _publication(context), _pending(context)
     names = _files(pending)
     if not copies.is_whole(context, pending.manifest_sha256, names):
@@ -134,6 +133,8 @@ def publishing(context: Context) -> Wake:
         files=tuple(names),
         notes=_notes(context, publication, pending),
     )
+    if stop := preflight.dataset_is_as_intended(context, publication):
+        return stop.wake
     context.journal.append(Kind.PUBLISH_SENT)
     send = context.kaggle.create_dataset if publication.create else context.kaggle.publish_version
     answer = send(request)
@@ -169,12 +170,11 @@ def publish_unknown(context: Context) -> Wake:
 
 def published(context: Context) -> Wake:
     """PUBLISHED: the new head is what is ready and read back equal, file by file."""
-    publication, pending = _publication(context), _pending(context)
-    slug, version = context.settings.dataset_slug, publication.version
+    pending, version = _pending(context), _publication(context).version
     assert version is not None
-    info = context.kaggle.dataset(slug)
-    if isinstance(info, Unreadable | Gone):
-        return context.missing(f"dataset {slug}", info)
+    info = preflight.private_dataset(context)
+    if isinstance(info, Stop):
+        return info.wake
     if info.has_failed:
         return _incomplete(context, "Kaggle failed to process it")
     if info.current_version < version or not info.is_ready:
@@ -236,6 +236,8 @@ def _is_stuck(context: Context) -> bool:
 def _find_ours(context: Context, info: DatasetInfo) -> int | Stop | None:
     """Return the version that carries our mark; None if it is certain that none does yet."""
     base_version = _publication(context).base_version
+    if stop := preflight.dataset_is_private(context, info):
+        return stop
     for version in range(base_version + 1, info.current_version + 1):
         ours = _is_ours(context, info, version)
         if isinstance(ours, Stop):

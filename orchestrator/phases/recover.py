@@ -11,7 +11,7 @@ from orchestrator.errors import CheckpointError, ConfigError, NotNow
 from orchestrator.kaggle.port import Gone, Unreadable
 from orchestrator.machine import Kind
 from orchestrator.model import Checkpoint, SessionStatus
-from orchestrator.phases import copies
+from orchestrator.phases import account, copies
 from orchestrator.phases.context import Context, Stop, Wake
 from orchestrator.phases.retrieve import Place, retrieve
 from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
@@ -52,6 +52,7 @@ def begin(context: Context) -> None:
     owner = context.kaggle.identity()
     if isinstance(owner, Unreadable):
         raise NotNow(f"Kaggle cannot be read ({owner.message}); try again later")
+    account.refuse_another(context, owner)
     found = survey(context)
     if isinstance(found, Unreadable):
         raise NotNow(f"Kaggle cannot be read ({found.message}); try again later")

@@ -13,7 +13,12 @@ PAIRS = list(itertools.product(Phase, Kind))
 # A kind's smallest body. What a handler does not find here it has no right to ask for.
 BODIES = {
     Kind.WAITING: {"until": 5.0, "reason": "quota", "message": "later"},
-    Kind.PUSH_INTENT: {"token": "kc1.t", "base_version": 0, "time_budget_seconds": 600},
+    Kind.PUSH_INTENT: {
+        "token": "kc1.t",
+        "base_version": 0,
+        "time_budget_seconds": 600,
+        "source_sha256": "0" * 64,
+    },
     Kind.PUSH_DONE: {"version": 1},
     Kind.PUSH_REFUSED: {"trouble": "rate", "message": "later", "until": 5.0},
     Kind.PUSH_LANDED_BAD: {"version": 1, "message": "no input"},

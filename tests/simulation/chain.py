@@ -258,6 +258,7 @@ class Simulation:
         if self._journal:
             self._journal.close()
         self.restarts += 1
+        self.kaggle.has_told_user = False
         self._journal = self._open_journal()
         self._open_files(Disk())
         self._rng = random.Random(f"{self.seed} {self.restarts}")  # noqa: S311

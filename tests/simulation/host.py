@@ -89,6 +89,7 @@ class Host:
         self._pushes: dict[str, list[TruePush]] = {}  # by kernel
         self._notes: dict[str, list[str]] = {}  # by dataset; a new one's are its description
         self._failed_at: dict[int, float] = {}  # by dataset version
+        self._public: dict[str, float] = {}  # since when, by dataset
         self._due_at = float("inf")  # when the next session starts or ends
         clock.listeners.append(self._catch_up)
 
@@ -147,6 +148,15 @@ class Host:
         """Somebody adds a version to the dataset."""
         self.publish(dataset, "mine", contents)
 
+    def set_public(self, dataset: str, *, public: bool) -> None:
+        """Somebody lets everybody see a dataset, or nobody else again."""
+        draft = self.world.dataset(self.now, owner=OWNER, slug=dataset).draft
+        changed = dataclasses.replace(draft, is_private=not public)
+        self.world.update_dataset(self.now, draft=changed)
+        self._public.pop(dataset, None)
+        if public:
+            self._public[dataset] = self.now
+
     def publish_slowly(self, call: Callable[..., Any], request: Any, seconds: float) -> Any:
         """Make a version that takes so long to become ready."""
         usual = self.world.settings
@@ -203,6 +213,10 @@ class Host:
         except Refusal:
             return 0
         return newest.number if newest.visible_at <= self.now - seconds else 0
+
+    def public_for(self, dataset: str) -> float:
+        """For how many seconds everybody has been able to see a dataset."""
+        return self.now - self._public.get(dataset, self.now)
 
     def pushes(self, kernel: str) -> list[TruePush]:
         """Every version of a kernel that ever landed, oldest first."""

@@ -9,8 +9,8 @@ I6   a session starts from the head, which it can mount, within the quota, not a
      many fruitless ones, not when a stop was asked for; each that started is watched to its end
 I7   no verified checkpoint disappears
 I8   whatever lands was written down before it was sent
-I9   nothing but the chain's own kernel and dataset is changed, and nothing is pushed on top of
-     somebody else's version
+I9   nothing but the chain's own kernel and dataset is changed, by nobody but their owner, and
+     nothing is pushed on top of somebody else's version, or published where everybody can read it
 I11  once the storm is over, the chain reaches its target in bounded time
 I12  every wait has a reason, and an end
 
@@ -29,7 +29,7 @@ from orchestrator.model import Checkpoint
 from orchestrator.phases.context import LONGEST_WAIT_SECONDS
 
 SMALL_BYTES = 1 << 16  # a simulated checkpoint has a few hundred
-LONGEST_LOOK_SECONDS = 5.0  # from the first read before a push to the push
+LONGEST_LOOK_SECONDS = 5.0  # from the first read before a mutation to the mutation
 
 if TYPE_CHECKING:
     from tests.simulation.chain import Simulation
@@ -133,6 +133,7 @@ class Watch:
 
     def _on_push_sent(self, _event: Event, state: State) -> None:
         run = self._run
+        self._check_leap()
         wanted = not is_stop_asked(run.folder / "state")
         require(wanted, "I6", "a session after a stop was asked for")
         shown = run.host.shown_for(run.settings.kernel_slug, LONGEST_LOOK_SECONDS)
@@ -143,6 +144,14 @@ class Watch:
             held = hashlib.sha256(files.get(head.file, b"")).hexdigest()
             require(held == head.sha256, "I6", "a session that cannot mount the head")
 
+    def _check_leap(self) -> None:
+        """What is sent leaves for the chain's own account, and no dataset that is public."""
+        run = self._run
+        require(run.kaggle.has_told_user, "I9", "sent before it was known from which account")
+        seconds = run.host.public_for(run.settings.dataset_slug)
+        is_news = seconds <= LONGEST_LOOK_SECONDS
+        require(is_news, "I9", f"sent where everybody can read, for {seconds:.0f} seconds")
+
     def _on_push_done(self, event: Event, state: State) -> None:
         assert state.push
         pushes = self._run.host.pushes(self._run.settings.kernel_slug)
@@ -150,6 +159,7 @@ class Watch:
         require(landed.token == state.push.token, "I2", "another push was taken for this one")
 
     def _on_publish_sent(self, _event: Event, state: State) -> None:
+        self._check_leap()
         publication = state.publication
         own = state.dataset_version or (publication and publication.create)
         require(own, "I9", "published to a dataset that is not the chain's")

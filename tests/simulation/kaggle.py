@@ -33,6 +33,7 @@ class SimulatedKaggle:
 
     def __init__(self, host: Host) -> None:
         self.host, self.user = host, OWNER
+        self.has_told_user = False  # to the controller that runs now
 
     # Mutations
 
@@ -73,6 +74,7 @@ class SimulatedKaggle:
 
     def identity(self) -> str:
         self._spend_time()
+        self.has_told_user = True
         return self.user
 
     def kernel(self, kernel: str, version: int | None = None) -> KernelInfo | Gone:

@@ -301,9 +301,20 @@ def _push_by_hand(run: Simulation, rng: random.Random) -> bool:
     return True
 
 
+def _make_public(run: Simulation, _rng: random.Random) -> bool:
+    """Somebody lets everybody see the dataset, if there is one yet."""
+    try:
+        run.host.set_public(DATASET, public=True)
+    except Refusal:
+        return False
+    return True
+
+
 def mend(run: Simulation) -> None:
     """Do what the halt asks a person to do, and let the chain go on."""
     head = run.state.head
+    if run.state.halt_code == "public":
+        run.host.set_public(DATASET, public=False)
     if run.state.halt_code == "foreign_dataset_version" and head:
         stored = run.store / head.checkpoint.manifest_sha256
         names = [*head.checkpoint.publish, "manifest.json"]
@@ -329,6 +340,7 @@ _ACTS = (
     ("rebooted", _reboot),
     ("published by hand", _publish_by_hand),
     ("pushed by hand", _push_by_hand),
+    ("dataset made public", _make_public),
 )
 
 
