@@ -2,6 +2,7 @@
 
 from tests.simulation.mutants_apart import APART
 from tests.simulation.mutants_patience import PATIENCE
+from tests.simulation.mutants_last_look import LAST_LOOK
 from tests.simulation.mutants_publishing import PUBLISHING
 from tests.simulation.mutants_pushing import PUSHING
 from tests.simulation.mutants_recovery import RECOVERY
@@ -39,4 +40,4 @@ TIME = [
     ),
 ]
 
-PROTECTIONS = [*PUSHING, *PUBLISHING, *TIME, *PATIENCE, *RECOVERY, *APART, *STRAY]
+PROTECTIONS = [*PUSHING, *PUBLISHING, *TIME, *PATIENCE, *LAST_LOOK, *RECOVERY, *APART, *STRAY]

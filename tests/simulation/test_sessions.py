@@ -52,6 +52,31 @@ def test_a_session_that_brings_nothing_is_tried_again(simulate, script, reason):
     assert [e.data["attempt"] for e in run.kinds(Kind.PUSH_INTENT)] == [1, 1, 1, 2]
 
 
+def test_what_was_fetched_of_an_attempt_that_brought_nothing_does_not_stay(simulate):
+    garbled = Fault("download", garbling(lambda data: data[:-1] + b"x"), times=MOST_TICKS)
+    garbled.matches = lambda file, *_: file.name.endswith(".pt") and run.state.attempt == 1
+    run = simulate(faults=[garbled])
+
+    run.run()
+
+    assert garbled.fired
+    assert len(run.kinds(Kind.FRUITLESS)) == 3
+    check_reached(run, sessions=3, pushes=6)
+    assert list((run.folder / "state" / "incoming").iterdir()) == []
+
+
+def test_what_was_fetched_again_of_an_attempt_that_was_kept_already_does_not_stay(simulate):
+    clean = simulate()
+    clean.run()
+    run = simulate(kills=[(clean.effects.names.index("files.promote"), "after")])
+
+    run.run()
+
+    assert len(run.effects.fired) == 1
+    check_reached(run, sessions=3)
+    assert list((run.folder / "state" / "incoming").iterdir()) == []
+
+
 THREE_SAVED = Script(saves_every=2)  # 16, 18 and 20 of the second session's steps
 
 
