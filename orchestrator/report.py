@@ -97,6 +97,13 @@ def _seconds(marks: dict[Kind, float]) -> dict[str, float]:
     return spans
 
 
+def progress(heads: int, planned: int) -> str:
+    """Return how far a chain is; `run --sessions` may have asked for more than is configured."""
+    if heads <= planned:
+        return f"{heads} of {planned} sessions done"
+    return f"{heads} sessions done, more than the {planned} of the configuration"
+
+
 def summary(
     name: str,
     state: State,

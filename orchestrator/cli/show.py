@@ -103,9 +103,8 @@ def _describe(project: Project, state: State) -> str:
     from orchestrator.cli.display import describe_phase  # noqa: PLC0415 - keeps logs quick
 
     planned = project.settings.chain.sessions
-    lines = [
-        f"chain {project.name}: {state.heads} of {planned} sessions done, {describe_phase(state)}"
-    ]
+    done = report.progress(state.heads, planned)
+    lines = [f"chain {project.name}: {done}, {describe_phase(state)}"]
     if state.head:
         checkpoint = state.head.checkpoint
         lines.append(

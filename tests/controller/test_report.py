@@ -152,3 +152,15 @@ def test_a_summary_tells_whether_a_stop_is_asked_for(binding):
     for asked in (True, False):
         body = report.summary("demo", State(), 3, (), is_stop_asked=asked)
         assert body["stop_asked"] is asked
+
+
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [
+        (1, "1 of 2 sessions done"),
+        (2, "2 of 2 sessions done"),
+        (5, "5 sessions done, more than the 2 of the configuration"),
+    ],
+)
+def test_a_chain_that_was_asked_for_more_than_is_configured_is_not_done_of_less(heads, told):
+    assert report.progress(heads, 2) == told

@@ -117,6 +117,7 @@ MACHINE = (
         (),
         (
             "test_a_credential_that_is_revoked_is_never_taken_for_absence",
+            "test_nothing_is_read_or_sent_before_it_is_known_whose_account_it_is",
             "test_another_accounts_credential_is_refused",
         ),
     ),

@@ -257,9 +257,10 @@ PUBLICATIONS = (
     Row(
         "the dataset is deleted, made public, or another's",
         "halts; an answer about another's dataset or another name is none",
-        (),
+        ("dataset made public",),
         (
             "test_a_chain_halts_when_something_of_it_went_public",
+            "test_nothing_is_uploaded_into_a_dataset_that_was_made_public_since_the_intent",
             "test_a_chain_halts_when_something_of_it_is_gone",
             "test_an_answer_about_something_else_is_not_taken_for_ours",
         ),
