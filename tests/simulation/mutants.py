@@ -1,8 +1,8 @@
 """The engine's protections, each with the invariant that breaks when it is removed."""
 
 from tests.simulation.mutants_apart import APART
-from tests.simulation.mutants_patience import PATIENCE
 from tests.simulation.mutants_last_look import LAST_LOOK
+from tests.simulation.mutants_patience import PATIENCE
 from tests.simulation.mutants_publishing import PUBLISHING
 from tests.simulation.mutants_pushing import PUSHING
 from tests.simulation.mutants_recovery import RECOVERY
