@@ -111,14 +111,17 @@ class Files:
 
     def incoming(self, token: str) -> Path:
         """Return the folder of one download attempt, with `final_model/` below it."""
-        folder = self._incoming / check_name(token)
+        folder = self._attempt(token)
         for made in (folder, inside(folder, "final_model")):
             self._disk.make_folder(made, 0o700)
         return folder
 
     def forget_incoming(self, token: str) -> None:
         """Remove what a download attempt left, if anything; nothing of it is wanted any more."""
-        self._disk.remove_folder(self._incoming / check_name(token))
+        self._disk.remove_folder(self._attempt(token))
+
+    def _attempt(self, token: str) -> Path:
+        return self._incoming / check_name(token)
 
     def partial(self, folder: Path, name: str) -> Partial:
         """Open a file of a download attempt for writing, where it stands."""

@@ -177,6 +177,12 @@ PUSHES = (
         ("test_a_session_is_as_long_as_budget_and_quota_allow_or_not_at_all",),
     ),
     Row(
+        "the quota is used by others while a push waits",
+        "the push is withdrawn, and planned anew for what is left",
+        (),
+        ("test_a_push_that_waited_while_the_quota_shrank_asks_for_no_more_than_is_left",),
+    ),
+    Row(
         "pushed, and the dataset is called invalid",
         "the session is watched to its end, and nothing of it is accepted",
         ("drop_sources",),

@@ -29,15 +29,15 @@ APART = [
     Protection(
         "no session is pushed beside a dataset that went public",
         _PREFLIGHT,
-        "if not info.is_private:",
-        "if False:",
+        "return dataset_is_private(context, info) or info",
+        "return info",
         _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
         "nothing is published to a dataset that went public",
         _PUBLISH,
-        "if not info.is_private:",
-        "if False:",
+        "    if stop := preflight.dataset_is_private(context, info):\n        return stop\n    if",
+        "    if",
         _FOREIGN + "a_chain_halts_when_something_of_it_went_public",
     ),
     Protection(
@@ -77,8 +77,8 @@ APART = [
     ),
     Protection(
         "a chain belongs to one account",
-        "orchestrator/engine.py",
-        "if isinstance(owner, str) and owner != binding.owner:",
+        "orchestrator/phases/account.py",
+        "if binding and owner != binding.owner:",
         "if False:",
         _PUSHES + "another_accounts_credential_is_refused",
     ),

@@ -80,16 +80,16 @@ PUSHING = [
     Protection(
         "the kernel is looked at right before a push, however old the intent",
         _LAUNCH,
-        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):",
-        "for check in (preflight.dataset_is_ours,):",
+        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours, _has_quota):",
+        "for check in (preflight.dataset_is_ours, _has_quota):",
         invariants=("I9",),
     ),
     Protection(
         "no session is pushed onto a dataset whose newest version is not the head's",
         _LAUNCH,
-        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours):",
-        "for check in (preflight.kernel_is_ours,):",
-        invariants=("I6",),
+        "for check in (preflight.kernel_is_ours, preflight.dataset_is_ours, _has_quota):",
+        "for check in (preflight.kernel_is_ours, _has_quota):",
+        invariants=("I6", "I9"),
     ),
     Protection(
         "a dataset version that somebody added must hold the head, byte for byte",
@@ -109,8 +109,8 @@ PUSHING = [
     Protection(
         "no session is pushed after a stop was asked for",
         _LAUNCH,
-        "    if context.files.is_stop_asked():\n        context.journal.append(Kind.PUSH_WITHDRAWN)",
-        "    if False:\n        context.journal.append(Kind.PUSH_WITHDRAWN)",
+        "    if context.files.is_stop_asked():\n        return _withdraw",
+        "    if False:\n        return _withdraw",
         _TESTS + "stop.py::test_a_push_that_waits_for_an_answer_is_withdrawn",
         invariants=("I6",),
     ),
