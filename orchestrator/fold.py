@@ -48,18 +48,34 @@ def _bound(_state: State, event: Event) -> Changes:
     return {"binding": Binding.from_body(named)}
 
 
-def _recovered(_state: State, event: Event) -> Changes:
-    """What was read from Kaggle stands for all the events that were lost."""
+def _recovering(state: State, event: Event) -> Changes:
+    """What was under way is forgotten: Kaggle tells what became of it."""
+    under_way = {"push": None, "pending": None, "publication": None, "absent": 0}
+    return {**_bound(state, event), **under_way, "recovering_age": event.age}
+
+
+def _recovered(state: State, event: Event) -> Changes:
+    """What was read from Kaggle stands for all the events that are missing here."""
     body = event.data
     head, attempt = body["head"], body["attempt"]
+    knows_failures = state.kernel_version > 0 and body["heads"] == state.heads
+    failures = {} if knows_failures else _no_failures(attempt)
     return {
         "head": Head(Checkpoint.from_body(head["checkpoint"]), head["version"]) if head else None,
         "heads": body["heads"],
         "attempt": attempt,
-        "fruitless": attempt - 1,
         "kernel_version": body["kernel_version"],
         "dataset_version": body["dataset_version"],
+        "unknown_pushes": 0,
+        "unknown_publications": 0,
+        "failed_publications": 0,
+        **failures,
     }
+
+
+def _no_failures(attempt: int) -> Changes:
+    """Of the attempts before this one nothing is known but how many there were."""
+    return {"fruitless": attempt - 1, "last_failure": None, "same_failures": 0}
 
 
 def _recovered_live(state: State, event: Event) -> Changes:
@@ -136,7 +152,7 @@ _NO_WAIT: Changes = dict(
 )
 _UPDATES: Mapping[Kind, Callable[[State, Event], Changes]] = {
     Kind.BOUND: _bound,
-    Kind.RECOVERING: _bound,
+    Kind.RECOVERING: _recovering,
     Kind.RECOVERED: _recovered,
     Kind.RECOVERED_LIVE: _recovered_live,
     Kind.WAITING: _waiting,

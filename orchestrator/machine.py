@@ -19,7 +19,8 @@ either "nothing was sent" or "read Kaggle back before anything else":
     PUBLISHED       -> HEAD        ->  IDLE             M is ready and read back equal: the new head
 
 A journal that was lost is rebuilt by reading Kaggle: UNBOUND -> RECOVERING, and from there to
-IDLE, or to LIVE when a session that continues the head has been pushed already.
+IDLE, or to LIVE when a session that continues the head has been pushed already. A journal that
+the chain has left behind takes the same way, from PUSHING or VERIFIED.
 """
 
 from __future__ import annotations
@@ -112,7 +113,14 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
     _P.UNBOUND: {_K.BOUND: _P.IDLE, _K.RECOVERING: _P.RECOVERING},
     _P.RECOVERING: {**_row(_P.RECOVERING, _K.SET_ASIDE, recovered=_P.IDLE, recovered_live=_P.LIVE)},
     _P.IDLE: {**_row(_P.IDLE, push_intent=_P.PUSHING, finished=_P.DONE)},
-    _P.PUSHING: {**_row(_P.PUSHING, push_sent=_P.PUSH_UNKNOWN, push_withdrawn=_P.IDLE)},
+    _P.PUSHING: {
+        **_row(
+            _P.PUSHING,
+            push_sent=_P.PUSH_UNKNOWN,
+            push_withdrawn=_P.IDLE,
+            recovering=_P.RECOVERING,
+        )
+    },
     _P.PUSH_UNKNOWN: {
         **_row(
             _P.PUSH_UNKNOWN,
@@ -146,7 +154,14 @@ TRANSITIONS: dict[Phase, dict[Kind, Phase | None]] = {
             fruitless=_P.IDLE,
         )
     },
-    _P.VERIFIED: {**_row(_P.VERIFIED, publish_intent=_P.PUBLISHING, publish_found=_P.PUBLISHED)},
+    _P.VERIFIED: {
+        **_row(
+            _P.VERIFIED,
+            publish_intent=_P.PUBLISHING,
+            publish_found=_P.PUBLISHED,
+            recovering=_P.RECOVERING,
+        )
+    },
     _P.PUBLISHING: {
         **_row(
             _P.PUBLISHING,
@@ -257,6 +272,7 @@ class State:
     age: float = 0.0
     boot_age: float = 0.0
     binding: Binding | None = None
+    recovering_age: float = 0.0  # when reading the chain back from Kaggle began
     head: Head | None = None
     heads: int = 0
     attempt: int = 1

@@ -47,7 +47,7 @@ def rows(events: Iterable[Event]) -> list[Row]:
     marks: dict[Kind, float] = {}
     for event in events:
         if event.kind in (Kind.RECOVERED, Kind.RECOVERED_LIVE):
-            found = _recovered(event)
+            found = _recovered(event, found)
         if event.kind is Kind.PUSH_INTENT:
             marks = {}
             if not found or found[-1].session != event.data["session"]:
@@ -60,8 +60,8 @@ def rows(events: Iterable[Event]) -> list[Row]:
     return found
 
 
-def _recovered(event: Event) -> list[Row]:
-    """Return the rows that a recovery knows: the head's session, and the one that was pushed."""
+def _recovered(event: Event, known: list[Row]) -> list[Row]:
+    """Return what was known, up to what a recovery found: the head's session, and a pushed one."""
     found, head, push = [], event.data["head"], event.data.get("push")
     if head:
         row = Row(event.data["heads"], dataset_version=head["version"])
@@ -70,7 +70,10 @@ def _recovered(event: Event) -> list[Row]:
     if push:
         attempts, version = event.data["attempt"], push["version"]
         found.append(Row(push["session"], attempts=attempts, kernel_version=version))
-    return found
+    told = {(row.session, row.sha256): row for row in known if row.checkpoint}
+    found = [told.get((row.session, row.sha256), row) for row in found]
+    older = [row for row in known if all(row.session < other.session for other in found)]
+    return [*older, *found]
 
 
 def _fill(row: Row, event: Event) -> None:

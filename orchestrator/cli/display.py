@@ -140,7 +140,7 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
         case Kind.PUSH_OVERTAKEN:
             late = ", ".join(map(str, data["versions"]))
             return f"kernel version {late} is a push of ours that came late: it will not count"
-        case Kind.CHECKPOINT_DAMAGED:
+        case Kind.CHECKPOINT_DAMAGED | Kind.PUBLISH_WITHDRAWN:
             return f"session {state.session}: {data['message']}"
         case Kind.CHECKPOINT_VERIFIED:
             checkpoint, lost = data["checkpoint"], data.get("lost")
@@ -182,10 +182,12 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
 
 
 def describe_beginning(data: Mapping[str, Any]) -> str:
-    """Return in words where a lost journal is rebuilt from, and what became of the one here."""
+    """Return in words why Kaggle is read back, and what became of the journal here."""
+    if message := data.get("message"):
+        return f"{message}: reading where the chain stands"
     text = f"reading what {data['owner']}'s account at {data['endpoint']} holds of the chain"
     if kept := data.get("set_aside"):
-        text += f"; the journal here had sent nothing, it is kept as {kept}"
+        text += f"; the journal here is kept as {kept}"
     return text
 
 
@@ -207,7 +209,7 @@ def describe_phase(state: State) -> str:
     """Return in words where a chain stands."""
     words = {
         Phase.UNBOUND: "not started",
-        Phase.RECOVERING: "reading from Kaggle what the lost journal held",
+        Phase.RECOVERING: "reading from Kaggle where the chain stands",
         Phase.IDLE: "ready for the next push",
         Phase.PUSHING: f"about to push session {state.session}",
         Phase.PUSH_UNKNOWN: f"finding out whether session {state.session} was pushed",

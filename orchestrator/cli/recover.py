@@ -19,7 +19,8 @@ Examples:
 Needed are kchain.toml and the account's credential, nothing else. If the folder of a damaged
 journal is still there, move it away first. Nothing on Kaggle is changed. If no session runs, it
 takes as long as the settle time (15 minutes): what was sent last must have become visible.
-A journal that was begun since, and never sent anything, is kept as journal.db.old.
+A journal that was begun since, and never sent anything, is kept as journal.db.old; so is one
+that halted because the account holds what does not follow from it.
 It may be interrupted; the same command goes on.
 """,
     context_settings=HELP,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
 from orchestrator.kaggle.port import DatasetInfo, Gone, Unreadable
 from orchestrator.machine import Head, Kind, Publication
+from orchestrator.phases.adopt import adopt, leave_others_the_first_move
 from orchestrator.phases.context import NOT_OURS, Context, Stop
+
+RECOVER = (
+    "Another controller drove the chain, or this journal is not the chain's own: `kchain recover`"
+    " keeps it as journal.db.old and goes on from what Kaggle holds"
+)
 
 
 def kernel_is_ours(context: Context) -> Stop | None:
@@ -25,15 +32,38 @@ def kernel_is_ours(context: Context) -> Stop | None:
         way_out = "If that is well, run with --retry to push on top"
         return Stop(context.stale(f"kernel {slug}", shown, known, way_out, kernel_version=shown))
     if info.current_version > known:
+        return _unknown_versions(context, info.current_version)
+    return leave_others_the_first_move(context)
+
+
+def _unknown_versions(context: Context, newest: int) -> Stop:
+    """Go on from the chain's own versions if they continue this journal; else say whose they are."""
+    slug, known = context.settings.kernel_slug, context.state.kernel_version
+    found = adopt(context, f"kernel {slug}")
+    if isinstance(found, Stop):
+        return found
+    stands = f"kernel {slug} stands at version {newest}, this journal knows {known}"
+    sessions = sorted(push.version for push in found.pushes_after(known))
+    if sessions:
         context.halt(
             "foreign_kernel_version",
-            f"kernel {slug} stands at version {info.current_version}, this journal knows"
-            f" {known}: somebody else pushed, or this journal is not the chain's own. If it was"
-            " lost, see `kchain recover`; only if that is well, run with --retry to push on top",
-            kernel_version=info.current_version,
+            f"{stands}: {_numbered(sessions)} of this chain, and nothing shows that they follow"
+            f" from what this journal knows. {RECOVER}",
         )
-        return Stop(None)
-    return None
+    else:
+        context.halt(
+            "foreign_kernel_version",
+            f"{stands}, and what came since is none of this chain's sessions: somebody else"
+            " pushed. See on kaggle.com what it is, and cancel it if it is not wanted; run with"
+            " --retry to push on top",
+            kernel_version=newest,
+        )
+    return Stop(None)
+
+
+def _numbered(versions: Sequence[int]) -> str:
+    numbers = ", ".join(map(str, versions))
+    return f"version {numbers} is a session" if len(versions) == 1 else f"{numbers} are sessions"
 
 
 def dataset_is_ours(context: Context) -> Stop | None:
@@ -106,6 +136,16 @@ def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | 
     )
     if newest < head.version:
         return Stop(context.stale(what, newest, head.version, way_out, dataset_version=newest))
+    found = adopt(context, what)
+    if isinstance(found, Stop):
+        return found
+    if further := [each for each in found.candidates() if each.session > context.state.heads]:
+        context.halt(
+            "foreign_dataset_version",
+            f"{what} version {further[0].number} holds session {further[0].session} of this"
+            f" chain, which does not follow from this journal's head. {RECOVER}",
+        )
+        return Stop(None)
     context.halt(
         "foreign_dataset_version",
         f"{what} stands at version {newest}, the head is version {head.version}: a session"

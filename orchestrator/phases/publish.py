@@ -19,6 +19,7 @@ from orchestrator.kaggle.port import (
 from orchestrator.machine import Kind, Publication
 from orchestrator.model import Checkpoint
 from orchestrator.phases import copies, preflight
+from orchestrator.phases.adopt import adopt, leave_others_the_first_move
 from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 from orchestrator.phases.launch import AGREEING_READS
 
@@ -38,6 +39,8 @@ def verified(context: Context) -> Wake:
     if isinstance(info, Unreadable) or (isinstance(info, Gone) and known):
         return context.missing(f"dataset {slug}", info)
     if isinstance(info, DatasetInfo) and (stop := _look_before(context, info)):
+        return stop.wake
+    if stop := leave_others_the_first_move(context):
         return stop.wake
     context.journal.append(
         Kind.PUBLISH_INTENT,
@@ -87,7 +90,7 @@ def _look_before(context: Context, info: DatasetInfo) -> Stop | None:
             "foreign_dataset",
             f"dataset {slug} exists already and this journal did not make it; choose another name,"
             " or run with --retry to add the checkpoints to it as new versions. If it is this"
-            " chain's and its journal was lost, see `kchain recover`",
+            " chain's and its journal was lost, `kchain recover` rebuilds it",
             dataset_version=info.current_version,
         )
         return Stop(None)
@@ -107,11 +110,19 @@ def _published_already(context: Context, info: DatasetInfo) -> Stop | None:
         if found:
             context.journal.append(Kind.PUBLISH_FOUND, version=version)
             return Stop(None)
+    if info.current_version > known and (stop := _adopt(context)):
+        return stop
     push = context.state.push
     is_recent = context.certain_since(push.ended_age if push else None) < PROCESSING_SECONDS
     if not known and is_recent and not (info.is_ready or info.has_failed):
         return _processing(context, info)  # a dataset's first version has no notes to know it by
     return None
+
+
+def _adopt(context: Context) -> Stop | None:
+    """Publish nothing behind a head that the chain has reached without this journal."""
+    found = adopt(context, f"dataset {context.settings.dataset_slug}")
+    return found if isinstance(found, Stop) else None
 
 
 def publishing(context: Context) -> Wake:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.checkpoints import as_checkpoint, is_complete
+from orchestrator.checkpoints import as_checkpoint
 from orchestrator.errors import CheckpointError, ConfigError, NotNow
 from orchestrator.kaggle.port import Gone, Unreadable
-from orchestrator.machine import Kind
+from orchestrator.machine import Kind, Phase, State
 from orchestrator.model import Checkpoint, SessionStatus
 from orchestrator.phases import account, copies
 from orchestrator.phases.context import Context, Stop, Wake
 from orchestrator.phases.retrieve import Place, retrieve
-from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
+from orchestrator.phases.survey import FoundPush, FoundVersion, Held, Survey, newest_head, survey
 
 OPEN = frozenset({SessionStatus.QUEUED, SessionStatus.RUNNING})
 # All that a journal holds which was begun after the real one was lost: it never sent anything.
@@ -24,6 +23,8 @@ IDLE_KINDS = frozenset(
         *(Kind.FINISHED, Kind.REOPENED, Kind.HALTED, Kind.RETRIED),
     }
 )
+# Halts that a recovery is a way out of: the account holds what does not follow from the journal.
+LEFT_BEHIND = frozenset({"foreign_kernel_version", "foreign_dataset_version", "foreign_dataset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +38,19 @@ class Found:
 def begin(context: Context) -> None:
     """UNBOUND: bind an empty journal to the account, if anything of the chain is there.
 
-    A journal that never sent anything is kept under another name; an empty one takes its place.
+    A journal that never sent anything, or that halted because the account is not as it left it,
+    is kept under another name; an empty one takes its place.
 
     Raises:
         ConfigError: the journal is in use, or there is nothing to recover from.
         NotNow: Kaggle cannot be read.
     """
     settings, journal = context.settings, context.journal
-    if not all(event.kind in IDLE_KINDS for event in journal.events):
+    has_sent = not all(event.kind in IDLE_KINDS for event in journal.events)
+    if has_sent and not is_left_behind(journal.state):
         raise ConfigError(
-            f"the journal {journal.path} is in use, there is nothing to recover: `kchain run` goes"
-            f" on. To rebuild it from Kaggle all the same, move {journal.path.parent} away first"
+            f"the journal {journal.path} {_use(journal.state)}. To rebuild it from Kaggle all the"
+            f" same, move {journal.path.parent} away first"
         )
     owner = context.kaggle.identity()
     if isinstance(owner, Unreadable):
@@ -73,20 +76,40 @@ def begin(context: Context) -> None:
     )
 
 
+def is_left_behind(state: State) -> bool:
+    """Tell whether a chain is halted because Kaggle holds what does not follow from its journal."""
+    return state.phase is Phase.HALTED and state.halt_code in LEFT_BEHIND
+
+
+def _use(state: State) -> str:
+    if state.phase is Phase.HALTED:
+        return f"is halted ({state.halt_code}): {state.halt_message}"
+    return "is in use, there is nothing to recover: `kchain run` goes on"
+
+
 def recovering(context: Context) -> Wake:
     """RECOVERING: find the head, bring it here, and go on with the session that follows it."""
     found = survey(context)
     if isinstance(found, Unreadable):
         return context.unreadable("what Kaggle holds of the chain", found)
-    if stop := _in_motion(context, found):
-        return stop.wake
-    head = _head(context, found)
+    held = newest_head(context, found)
+    if isinstance(held, Stop):
+        return held.wake
+    for check in (_lost_sight, _in_motion):
+        if stop := check(context, found, held):
+            return stop.wake
+    head = _bring(context, found, held) if held else None
     if isinstance(head, Stop):
         return head.wake
+    return _go_on(context, found, head)
+
+
+def _go_on(context: Context, found: Survey, head: Found | None) -> Wake:
     heads, checkpoint = (head.version.session, head.checkpoint) if head else (0, None)
-    body, push = _body(found, head), found.newest_push
+    body, push = _body(context, found, head), found.newest_push
     if push is None or push.session <= heads:
-        context.journal.append(Kind.RECOVERED, **body, attempt=1)
+        attempt = context.state.attempt if heads == context.state.heads else 1
+        context.journal.append(Kind.RECOVERED, **body, attempt=attempt)
     elif push.continues(checkpoint, heads):
         attempt = push.parameters["attempt"]
         context.journal.append(Kind.RECOVERED_LIVE, **body, attempt=attempt, push=_pushed(push))
@@ -100,7 +123,8 @@ def recovering(context: Context) -> Wake:
     return None
 
 
-def _body(found: Survey, head: Found | None) -> dict[str, Any]:
+def _body(context: Context, found: Survey, head: Found | None) -> dict[str, Any]:
+    state, newest = context.state, found.newest_push.version if found.newest_push else 0
     # Without a head, a version with a manifest of ours may still be what is collected next, as far
     # as it could be published: it is looked at before it is published again.
     ours = max((version.number for version in found.versions), default=1) - 1
@@ -109,8 +133,8 @@ def _body(found: Survey, head: Found | None) -> dict[str, Any]:
         if head
         else None,
         "heads": head.version.session if head else 0,
-        "kernel_version": found.newest_push.version if found.newest_push else 0,
-        "dataset_version": head.version.number if head else ours,
+        "kernel_version": max(newest, state.kernel_version),
+        "dataset_version": max(head.version.number if head else ours, state.dataset_version),
     }
 
 
@@ -119,10 +143,21 @@ def _pushed(push: FoundPush) -> dict[str, Any]:
     return {"version": push.version, **{key: push.parameters[key] for key in told}}
 
 
-def _in_motion(context: Context, found: Survey) -> Stop | None:
+def _lost_sight(context: Context, found: Survey, held: Held | None) -> Stop | None:
+    """Never go back: what Kaggle shows must descend from the head that is known, if any is."""
+    known = context.state.head
+    if known is None or (held and found.descends(held.version, known.checkpoint)):
+        return None
+    slug = context.settings.dataset_slug
+    nothing = Gone(f"no version of dataset {slug} continues {known.checkpoint.file}")
+    return Stop(context.missing("the head", nothing))
+
+
+def _in_motion(context: Context, found: Survey, held: Held | None) -> Stop | None:
     """Wait until whatever was sent before the journal was lost must have become visible.
 
-    A session that is open proves that nothing else was sent: nothing ever is, beside one.
+    A session that is open proves that nothing else was sent: nothing ever is, beside one. But one
+    that the head is beyond already came late, and brings nothing: it is waited for.
     """
     push, slug = found.newest_push, context.settings.kernel_slug
     if push is not None:
@@ -130,36 +165,31 @@ def _in_motion(context: Context, found: Survey) -> Stop | None:
         if isinstance(info, Unreadable):
             return Stop(context.unreadable(f"the session of {slug} version {push.version}", info))
         if not isinstance(info, Gone) and info.status in OPEN:
-            return None
-    if not context.is_settled(None):
-        left = context.settings.timing.settle_seconds - context.journal.age
+            return _wait_for_duplicate(context, push, held)
+    since = context.state.recovering_age
+    if not context.is_settled(since):
+        left = context.settings.timing.settle_seconds - context.certain_since(since)
         message = "what was sent before the journal was lost must have become visible"
         return Stop(context.wait("settling", message, left))
     return None
 
 
-def _head(context: Context, found: Survey) -> Found | Stop | None:
-    """Bring the newest complete checkpoint whose lineage holds; None if there is none."""
-    slug = context.settings.dataset_slug
-    for version in found.candidates():
-        listed = context.kaggle.dataset_files(slug, version.number)
-        if isinstance(listed, Unreadable):
-            what = f"the files of dataset {slug} version {version.number}"
-            return Stop(context.unreadable(what, listed))
-        if isinstance(listed, Gone):
-            continue
-        was_accepted = found.was_accepted(version)
-        if not is_complete(version.manifest, listed, was_accepted=was_accepted):
-            continue
-        checkpoint = _bring(context, found, version, listed)
-        return checkpoint if isinstance(checkpoint, Stop) else Found(version, checkpoint)
-    return None
+def _wait_for_duplicate(context: Context, push: FoundPush, held: Held | None) -> Stop | None:
+    if held is None or push.session > held.version.session:
+        return None
+    limit = push.parameters["time_budget_seconds"] + context.settings.timing.grace_seconds
+    if context.certain_since(context.state.recovering_age) > limit:
+        return None
+    message = (
+        f"kernel version {push.version} runs session {push.session} a second time: its push came"
+        " late. It is waited for and will not count; cancel it on kaggle.com to go on at once"
+    )
+    return Stop(context.wait("duplicate", message, context.settings.timing.poll_seconds))
 
 
-def _bring(
-    context: Context, found: Survey, version: FoundVersion, listed: Mapping[str, int]
-) -> Checkpoint | Stop:
+def _bring(context: Context, found: Survey, held: Held) -> Found | Stop:
     """Bring the head's files into the store, verified as any checkpoint is, and deliver them."""
+    version = held.version
     push, slug = found.push_of(version), context.settings.dataset_slug
     place = Place(
         kernel=context.settings.kernel_slug,
@@ -168,7 +198,7 @@ def _bring(
         dataset_version=version.number,
     )
     try:
-        brought = retrieve(context, place, version, listed)
+        brought = retrieve(context, place, version, held.listed)
         if isinstance(brought, Stop):
             return brought
         checkpoint = as_checkpoint(version.manifest, brought.verdict, brought.kept)
@@ -180,4 +210,4 @@ def _bring(
         )
         return Stop(None)
     copies.deliver(context, version.manifest.sha256)
-    return checkpoint
+    return Found(version, checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator import kernel
 from orchestrator.kaggle.port import Gone, LandedBad, Unreadable
 from orchestrator.machine import Kind, Push
+from orchestrator.phases.adopt import own_tokens
 from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 
 
@@ -42,7 +43,7 @@ def overtaken(context: Context, push: Push) -> Stop | None:
     others, foreign = range(push.base_version + 1, push.version), []
     if not others:
         return None
-    known = [e.data["token"] for e in context.journal.events if e.kind is Kind.PUSH_INTENT]
+    known = own_tokens(context)
     for version in others:
         found = context.kaggle.kernel(slug, version)
         what = f"kernel {slug} version {version}"
@@ -67,5 +68,5 @@ def overtaken(context: Context, push: Push) -> Stop | None:
     return None
 
 
-def _is_ours(source: str, tokens: list[str]) -> bool:
+def _is_ours(source: str, tokens: set[str]) -> bool:
     return any(kernel.carries(source, token) for token in tokens)

@@ -16,12 +16,13 @@ from orchestrator.checkpoints import (
     MANIFEST_LIMIT_BYTES,
     Expectation,
     Manifest,
+    is_complete,
     parse_manifest,
 )
 from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import DatasetInfo, Gone, Unreadable
 from orchestrator.model import Checkpoint, Parent
-from orchestrator.phases.context import Context
+from orchestrator.phases.context import Context, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,13 @@ class FoundPush:
         parent = head.as_parent() if head else None
         return self.session == heads + 1 and expectation(self.parameters).parent == parent
 
+    def follows(self, found: FoundVersion | None) -> bool:
+        """Tell whether its session is the one after what a dataset version holds."""
+        parent = expectation(self.parameters).parent
+        if found is None or parent is None:
+            return found is None and parent is None and self.session == 1
+        return self.session == found.session + 1 and found.holds(parent)
+
 
 @dataclass(frozen=True, slots=True)
 class FoundVersion:
@@ -58,6 +66,18 @@ class FoundVersion:
     @property
     def expected(self) -> Expectation:
         return expectation(self.manifest.body)
+
+    def holds(self, parent: Parent) -> bool:
+        """Tell whether this is the checkpoint that a later session was told to continue."""
+        return parent.manifest_sha256 == self.manifest.sha256 and _lists(self.manifest, parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A complete dataset version, and the sizes of its files by name."""
+
+    version: FoundVersion
+    listed: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,21 @@ class Survey:
         """Tell whether a session was pushed to continue this checkpoint: only a head's is."""
         parents = (expectation(push.parameters).parent for push in self.pushes)
         return any(parent and parent.manifest_sha256 == found.manifest.sha256 for parent in parents)
+
+    def pushes_after(self, version: int) -> list[FoundPush]:
+        """Return what was pushed after a kernel version, newest first."""
+        return [push for push in self.pushes if push.version > version]
+
+    def descends(self, found: FoundVersion, head: Checkpoint) -> bool:
+        """Tell whether a proven version holds `head`, or what was made from it."""
+        by_sha256 = {other.manifest.sha256: other for other in self.versions}
+        last: FoundVersion | None = found
+        while last is not None and last.manifest.sha256 != head.manifest_sha256:
+            parent = last.expected.parent
+            if parent is None or parent == head.as_parent():
+                return parent is not None
+            last = by_sha256.get(parent.manifest_sha256)
+        return last is not None
 
     def candidates(self) -> list[FoundVersion]:
         """Return the versions that may hold the head: the farthest along first, then the newest."""
@@ -123,6 +158,22 @@ def survey(context: Context) -> Survey | Unreadable:
         return Survey(pushes, None, ())
     versions = _versions(context, info.current_version)
     return versions if isinstance(versions, Unreadable) else Survey(pushes, info, versions)
+
+
+def newest_head(context: Context, found: Survey) -> Held | Stop | None:
+    """Return the newest complete version whose lineage holds; None if there is none."""
+    slug = context.settings.dataset_slug
+    for version in found.candidates():
+        listed = context.kaggle.dataset_files(slug, version.number)
+        if isinstance(listed, Unreadable):
+            what = f"the files of dataset {slug} version {version.number}"
+            return Stop(context.unreadable(what, listed))
+        if isinstance(listed, Gone):
+            continue
+        was_accepted = found.was_accepted(version)
+        if is_complete(version.manifest, listed, was_accepted=was_accepted):
+            return Held(version, listed)
+    return None
 
 
 def expectation(body: Mapping[str, Any]) -> Expectation:
