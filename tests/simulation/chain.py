@@ -137,6 +137,16 @@ class Simulation:
         self._start_controller()
         return state
 
+    def restore(self, backup: Path) -> State:
+        """Put the state folder of an older day in place; return what its journal says."""
+        self._opened.close()
+        self._journal = None
+        shutil.rmtree(self.folder / "state")
+        shutil.copytree(backup, self.folder / "state")
+        self.watch.go_back()
+        self._start_controller()
+        return self.state
+
     def recover(self) -> State:
         """Do what `kchain recover` does, however often that dies."""
         for _ in range(MOST_TICKS):

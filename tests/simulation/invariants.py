@@ -68,6 +68,11 @@ class Watch:
         """The laptop is gone, with every checkpoint on it."""
         self._kept.clear()
 
+    def go_back(self) -> None:
+        """The laptop has the folder of an older day: what came since is not on it."""
+        self._kept.clear()
+        self._step = 0
+
     def on_event(self, event: Event, state: State) -> None:
         """Check what a journal that just grew must not contradict."""
         self.opportunities += 1
