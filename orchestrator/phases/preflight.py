@@ -70,7 +70,7 @@ def dataset_is_ours(context: Context) -> Stop | None:
     """Refuse to start a session that would mount anything but the head."""
     head, slug = context.state.head, context.settings.dataset_slug
     if head is None:
-        return None
+        return _dataset_before_any_head(context)
     info = private_dataset(context)
     if isinstance(info, Stop):
         return info
@@ -116,6 +116,21 @@ def dataset_is_as_intended(context: Context, publication: Publication) -> Stop |
 def _public(context: Context, what: str) -> Stop:
     context.halt("public", f"{what} is public; make it private, then run with --retry")
     return Stop(None)
+
+
+def _dataset_before_any_head(context: Context) -> Stop | None:
+    """Repeat no first session whose checkpoint the chain has accepted without this journal.
+
+    What somebody else made is of no concern until something is published to it.
+    """
+    slug = context.settings.dataset_slug
+    info = context.kaggle.dataset(slug)
+    if isinstance(info, Unreadable):
+        return Stop(context.unreadable(f"dataset {slug}", info))
+    if isinstance(info, Gone) or info.current_version <= context.state.dataset_version:
+        return None
+    found = adopt(context, f"dataset {slug}")
+    return found if isinstance(found, Stop) else None
 
 
 def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | None:

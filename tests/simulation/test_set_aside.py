@@ -73,13 +73,9 @@ def test_journals_that_were_set_aside_before_are_kept_too(simulate):
 
 def test_a_journal_that_sent_a_push_is_not_set_aside(simulate):
     fault = Fault("push", lost_request, nth=3)
-    run = simulate(sessions=2, faults=[fault])
-    run.run()
-    run.want(3)
-    lose_and_run(run)
-    run.retry()
-    while run.state.phase is not Phase.PUSH_UNKNOWN:
-        run.tick()
+    run = simulate(faults=[fault])
+    while (run.state.phase, run.state.heads) != (Phase.PUSH_UNKNOWN, 2):
+        run.clock.sleep(run.tick() - run.clock.now())
     events = run.events
 
     with pytest.raises(ConfigError, match=r"move .* away first"):
