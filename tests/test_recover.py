@@ -78,6 +78,28 @@ def test_a_session_that_runs_is_found_again(
     assert sessions(local_kaggle) == 2
 
 
+def test_a_folder_from_an_older_backup_goes_on_from_where_the_chain_is(
+    kchain, project_folder, local_kaggle, point_at, tmp_path
+):
+    folder = project_folder(extra=QUICK)
+    assert kchain("run", "--sessions", 1, env=point_at).returncode == 0
+    backup = shutil.copytree(folder / ".kchain", tmp_path / "backup")
+    assert kchain("run", "--sessions", 3, env=point_at).returncode == 0
+    before = json.loads(kchain("status", "--json", env=point_at).stdout)
+    shutil.rmtree(folder / ".kchain")
+    shutil.copytree(backup, folder / ".kchain")
+
+    done = kchain("run", "--sessions", 4, env=point_at)
+
+    assert done.returncode == 0, done.stderr
+    assert "is further along than this journal, and continues it" in done.stdout
+    recovered = f"recovered: head is {before['head']['file']} of session 3, dataset version 3"
+    assert recovered in done.stdout
+    after = json.loads(kchain("status", "--json", env=point_at).stdout)
+    assert (after["sessions_done"], after["head"]["dataset_version"]) == (4, 4)
+    assert sessions(local_kaggle) == 4
+
+
 def test_an_account_without_the_chain_has_nothing_to_recover(kchain, project_folder, point_at):
     project_folder(name="never-run", extra=QUICK)
 
@@ -213,9 +235,9 @@ def test_a_run_that_only_found_that_its_journal_was_lost_is_in_nobodys_way(
     done = kchain("recover", env=point_at)
 
     assert halted.returncode == 4
-    assert "see `kchain recover`" in halted.stderr
+    assert "`kchain recover` keeps it as journal.db.old" in halted.stderr
     assert done.returncode == 0, done.stderr
-    assert "the journal here had sent nothing, it is kept as journal.db.old" in done.stdout
+    assert "the journal here is kept as journal.db.old" in done.stdout
     assert journal.with_name("journal.db.old").read_bytes() == content
     after = json.loads(kchain("status", "--json", env=point_at).stdout)
     assert after["head"] == before["head"]

@@ -63,7 +63,11 @@ def _unknown_versions(context: Context, newest: int) -> Stop:
 
 def _numbered(versions: Sequence[int]) -> str:
     numbers = ", ".join(map(str, versions))
-    return f"version {numbers} is a session" if len(versions) == 1 else f"{numbers} are sessions"
+    return (
+        f"version {numbers} is a session"
+        if len(versions) == 1
+        else f"versions {numbers} are sessions"
+    )
 
 
 def dataset_is_ours(context: Context) -> Stop | None:

@@ -86,6 +86,8 @@ def wasted_sessions(run: Simulation) -> int:
             token = event.data["token"]
         elif event.kind in (Kind.PUSH_DONE, Kind.PUSH_LANDED_BAD):
             adopted.add(token)
+        elif event.kind is Kind.RECOVERED_LIVE:
+            adopted.add(event.data["push"]["token"])
     landed = {push.token for push in run.host.pushes(KERNEL) if push.token}
     return len(landed - adopted)
 
