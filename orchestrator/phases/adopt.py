@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.kaggle.port import Unreadable
 from orchestrator.machine import Event, Kind
 from orchestrator.phases.context import Context, Stop
-from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, newest_head, survey
+from orchestrator.phases.recover import newest_head
+from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
 
 
 def adopt(context: Context, what: str) -> Survey | Stop:
     """Go on from what Kaggle holds if it continues this journal; else return what was found."""
-    found = survey(context)
-    if isinstance(found, Unreadable):
-        return Stop(context.unreadable("what Kaggle holds of the chain", found))
+    found = survey(context, is_patient=True)
+    if isinstance(found, Stop):
+        return found
     held = newest_head(context, found)
     if isinstance(held, Stop):
         return held

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES
-from orchestrator.kaggle.port import DatasetInfo, Gone, Unreadable
+from orchestrator.kaggle.port import DatasetInfo, Gone, KernelInfo, Unreadable
 from orchestrator.machine import Head, Kind, Publication
 from orchestrator.phases.adopt import adopt, leave_others_the_first_move
 from orchestrator.phases.context import NOT_OURS, Context, Stop
@@ -39,6 +39,8 @@ def kernel_is_ours(context: Context) -> Stop | None:
 def _unknown_versions(context: Context, newest: int) -> Stop:
     """Go on from the chain's own versions if they continue this journal; else say whose they are."""
     slug, known = context.settings.kernel_slug, context.state.kernel_version
+    if stop := _unread(context, range(known + 1, newest + 1)):
+        return stop
     found = adopt(context, f"kernel {slug}")
     if isinstance(found, Stop):
         return found
@@ -59,6 +61,18 @@ def _unknown_versions(context: Context, newest: int) -> Stop:
             kernel_version=newest,
         )
     return Stop(None)
+
+
+def _unread(context: Context, versions: Iterable[int]) -> Stop | None:
+    """Call no version somebody else's only because it cannot be read."""
+    slug = context.settings.kernel_slug
+    for version in versions:
+        found, what = context.kaggle.kernel(slug, version), f"kernel {slug} version {version}"
+        if isinstance(found, KernelInfo):
+            continue
+        if stop := context.given_up(what, found, NOT_OURS):
+            return stop
+    return None
 
 
 def _numbered(versions: Sequence[int]) -> str:
@@ -155,6 +169,11 @@ def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | 
     )
     if newest < head.version:
         return Stop(context.stale(what, newest, head.version, way_out, dataset_version=newest))
+    return _foreign_dataset(context, what, newest, way_out)
+
+
+def _foreign_dataset(context: Context, what: str, newest: int, way_out: str) -> Stop:
+    """Go on from the chain's own head if it continues this journal's; else say what is mounted."""
     found = adopt(context, what)
     if isinstance(found, Stop):
         return found
@@ -167,7 +186,7 @@ def _newest_holds_the_head(context: Context, head: Head, newest: int) -> Stop | 
         return Stop(None)
     context.halt(
         "foreign_dataset_version",
-        f"{what} stands at version {newest}, the head is version {head.version}: a session"
-        f" would mount the wrong files. {way_out}",
+        f"{what} stands at version {newest}, which does not hold the head: a session would mount"
+        f" the wrong files. {way_out}",
     )
     return Stop(None)

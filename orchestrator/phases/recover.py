@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.checkpoints import as_checkpoint
+from orchestrator.checkpoints import as_checkpoint, is_complete
 from orchestrator.errors import CheckpointError, ConfigError, NotNow
 from orchestrator.kaggle.port import Gone, Unreadable
 from orchestrator.machine import Kind, Phase, State
 from orchestrator.model import Checkpoint, SessionStatus
 from orchestrator.phases import account, copies
-from orchestrator.phases.context import Context, Stop, Wake
+from orchestrator.phases.context import NOT_OURS, Context, Stop, Wake
 from orchestrator.phases.retrieve import Place, retrieve
-from orchestrator.phases.survey import FoundPush, FoundVersion, Held, Survey, newest_head, survey
+from orchestrator.phases.survey import FoundPush, FoundVersion, Survey, survey
 
 OPEN = frozenset({SessionStatus.QUEUED, SessionStatus.RUNNING})
 # All that a journal holds which was begun after the real one was lost: it never sent anything.
@@ -28,11 +29,36 @@ LEFT_BEHIND = frozenset({"foreign_kernel_version", "foreign_dataset_version", "f
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A complete dataset version, and the sizes of its files by name."""
+
+    version: FoundVersion
+    listed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The head as Kaggle holds it: a dataset version, and the record of its checkpoint."""
 
     version: FoundVersion
     checkpoint: Checkpoint
+
+
+def newest_head(context: Context, found: Survey) -> Held | Stop | None:
+    """Return the newest complete version whose lineage holds; None if there is none."""
+    slug = context.settings.dataset_slug
+    for version in found.candidates():
+        listed = context.kaggle.dataset_files(slug, version.number)
+        if isinstance(listed, Unreadable):
+            what = f"the files of dataset {slug} version {version.number}"
+            if stop := context.given_up(what, listed, NOT_OURS):
+                return stop
+        if isinstance(listed, Gone | Unreadable):
+            continue
+        was_accepted = found.was_accepted(version)
+        if is_complete(version.manifest, listed, was_accepted=was_accepted):
+            return Held(version, listed)
+    return None
 
 
 def begin(context: Context) -> None:
@@ -56,9 +82,8 @@ def begin(context: Context) -> None:
     if isinstance(owner, Unreadable):
         raise NotNow(f"Kaggle cannot be read ({owner.message}); try again later")
     account.refuse_another(context, owner)
-    found = survey(context)
-    if isinstance(found, Unreadable):
-        raise NotNow(f"Kaggle cannot be read ({found.message}); try again later")
+    found = survey(context, is_patient=False)
+    assert isinstance(found, Survey), "it says so at once"
     if not (found.pushes or found.versions):
         raise ConfigError(
             f"nothing of chain {settings.chain.name!r} is on {owner}'s account: neither kernel"
@@ -89,9 +114,9 @@ def _use(state: State) -> str:
 
 def recovering(context: Context) -> Wake:
     """RECOVERING: find the head, bring it here, and go on with the session that follows it."""
-    found = survey(context)
-    if isinstance(found, Unreadable):
-        return context.unreadable("what Kaggle holds of the chain", found)
+    found = survey(context, is_patient=True)
+    if isinstance(found, Stop):
+        return found.wake
     held = newest_head(context, found)
     if isinstance(held, Stop):
         return held.wake

@@ -16,13 +16,12 @@ from orchestrator.checkpoints import (
     MANIFEST_LIMIT_BYTES,
     Expectation,
     Manifest,
-    is_complete,
     parse_manifest,
 )
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, NotNow
 from orchestrator.kaggle.port import DatasetInfo, Gone, Unreadable
 from orchestrator.model import Checkpoint, Parent
-from orchestrator.phases.context import Context, Stop
+from orchestrator.phases.context import NOT_OURS, Context, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,6 @@ class FoundVersion:
     def holds(self, parent: Parent) -> bool:
         """Tell whether this is the checkpoint that a later session was told to continue."""
         return parent.manifest_sha256 == self.manifest.sha256 and _lists(self.manifest, parent)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A complete dataset version, and the sizes of its files by name."""
-
-    version: FoundVersion
-    listed: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,34 +137,74 @@ class Survey:
         return self.dataset is not None and len(self.versions) < self.dataset.current_version
 
 
-def survey(context: Context) -> Survey | Unreadable:
-    """Read every version of the chain's kernel and of its dataset. Changes nothing."""
-    pushes = _pushes(context)
-    if isinstance(pushes, Unreadable):
+def survey(context: Context, *, is_patient: bool) -> Survey | Stop:
+    """Read every version of the chain's kernel and of its dataset. Changes nothing on Kaggle.
+
+    Raises:
+        NotNow: something cannot be read, and nobody is patient.
+    """
+    reader = _Reader(context, is_patient)
+    pushes = reader.pushes()
+    if isinstance(pushes, Stop):
         return pushes
+    what = f"dataset {context.settings.dataset_slug}"
     info = context.kaggle.dataset(context.settings.dataset_slug)
     if isinstance(info, Unreadable):
-        return info
+        return reader.unreadable(what, info)
     if isinstance(info, Gone):
         return Survey(pushes, None, ())
-    versions = _versions(context, info.current_version)
-    return versions if isinstance(versions, Unreadable) else Survey(pushes, info, versions)
+    versions = reader.versions(info.current_version)
+    return versions if isinstance(versions, Stop) else Survey(pushes, info, versions)
 
 
-def newest_head(context: Context, found: Survey) -> Held | Stop | None:
-    """Return the newest complete version whose lineage holds; None if there is none."""
-    slug = context.settings.dataset_slug
-    for version in found.candidates():
-        listed = context.kaggle.dataset_files(slug, version.number)
-        if isinstance(listed, Unreadable):
-            what = f"the files of dataset {slug} version {version.number}"
-            return Stop(context.unreadable(what, listed))
-        if isinstance(listed, Gone):
-            continue
-        was_accepted = found.was_accepted(version)
-        if is_complete(version.manifest, listed, was_accepted=was_accepted):
-            return Held(version, listed)
-    return None
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads versions, newest first, and waits for those that cannot be read, or says so."""
+
+    context: Context
+    is_patient: bool
+
+    def pushes(self) -> tuple[FoundPush, ...] | Stop:
+        slug, name = self.context.settings.kernel_slug, self.context.settings.chain.name
+        info = self.context.kaggle.kernel(slug)
+        if isinstance(info, Unreadable):
+            return self.unreadable(f"kernel {slug}", info)
+        found = []
+        for version in _down_from(0 if isinstance(info, Gone) else info.current_version):
+            answer = self.context.kaggle.kernel(slug, version)
+            if isinstance(answer, Unreadable):
+                if stop := self.given_up(f"kernel {slug} version {version}", answer):
+                    return stop
+                continue
+            parameters = None if isinstance(answer, Gone) else kernel.read_parameters(answer.source)
+            if parameters and parameters["chain"] == name:
+                found.append(FoundPush(version, parameters))
+        return tuple(found)
+
+    def versions(self, newest: int) -> tuple[FoundVersion, ...] | Stop:
+        slug, found = self.context.settings.dataset_slug, []
+        for number in _down_from(newest):
+            content = self.context.kaggle.dataset_file(slug, number, MANIFEST, MANIFEST_LIMIT_BYTES)
+            if isinstance(content, Unreadable):
+                if stop := self.given_up(f"dataset {slug} version {number}", content):
+                    return stop
+                continue
+            manifest = None if isinstance(content, Gone) else _manifest(self.context, content)
+            if manifest and isinstance(content, bytes):
+                found.append(FoundVersion(number, content, manifest))
+        return tuple(found)
+
+    def unreadable(self, what: str, answer: Unreadable) -> Stop:
+        self._check_patience(answer)
+        return Stop(self.context.unreadable(what, answer))
+
+    def given_up(self, what: str, answer: Unreadable) -> Stop | None:
+        self._check_patience(answer)
+        return self.context.given_up(what, answer, NOT_OURS)
+
+    def _check_patience(self, answer: Unreadable) -> None:
+        if not self.is_patient:
+            raise NotNow(f"Kaggle cannot be read ({answer.message}); try again later")
 
 
 def expectation(body: Mapping[str, Any]) -> Expectation:
@@ -186,34 +217,6 @@ def expectation(body: Mapping[str, Any]) -> Expectation:
         token=body["token"],
         parent=Parent(**{key: parent[key] for key in Parent.__slots__}) if parent else None,
     )
-
-
-def _pushes(context: Context) -> tuple[FoundPush, ...] | Unreadable:
-    slug, name = context.settings.kernel_slug, context.settings.chain.name
-    info = context.kaggle.kernel(slug)
-    if isinstance(info, Unreadable):
-        return info
-    found = []
-    for version in _down_from(0 if isinstance(info, Gone) else info.current_version):
-        answer = context.kaggle.kernel(slug, version)
-        if isinstance(answer, Unreadable):
-            return answer
-        parameters = None if isinstance(answer, Gone) else kernel.read_parameters(answer.source)
-        if parameters and parameters["chain"] == name:
-            found.append(FoundPush(version, parameters))
-    return tuple(found)
-
-
-def _versions(context: Context, newest: int) -> tuple[FoundVersion, ...] | Unreadable:
-    slug, found = context.settings.dataset_slug, []
-    for number in _down_from(newest):
-        content = context.kaggle.dataset_file(slug, number, MANIFEST, MANIFEST_LIMIT_BYTES)
-        if isinstance(content, Unreadable):
-            return content
-        manifest = None if isinstance(content, Gone) else _manifest(context, content)
-        if manifest and isinstance(content, bytes):
-            found.append(FoundVersion(number, content, manifest))
-    return tuple(found)
 
 
 def _manifest(context: Context, content: bytes) -> Manifest | None:
