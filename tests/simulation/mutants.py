@@ -1,5 +1,6 @@
 """The engine's protections, each with the invariant that breaks when it is removed."""
 
+from tests.simulation.mutants_adopting import ADOPTING
 from tests.simulation.mutants_apart import APART
 from tests.simulation.mutants_last_look import LAST_LOOK
 from tests.simulation.mutants_patience import PATIENCE
@@ -40,4 +41,14 @@ TIME = [
     ),
 ]
 
-PROTECTIONS = [*PUSHING, *PUBLISHING, *TIME, *PATIENCE, *LAST_LOOK, *RECOVERY, *APART, *STRAY]
+PROTECTIONS = [
+    *PUSHING,
+    *PUBLISHING,
+    *TIME,
+    *PATIENCE,
+    *LAST_LOOK,
+    *RECOVERY,
+    *ADOPTING,
+    *APART,
+    *STRAY,
+]

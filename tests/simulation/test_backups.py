@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from orchestrator.machine import Kind, Phase
 from tests.simulation.backups import check_line, drive_both, keep_backup, put_beside
 from tests.simulation.chain import live_in_session
 from tests.simulation.faults import Fault, answering, lost_answer, lost_request, unreadable
+from tests.simulation.host import PLATFORM
 from tests.simulation.session import Script
 
 HOUR = 3600.0
@@ -176,6 +178,52 @@ def test_a_head_whose_session_looks_fruitless_to_an_older_journal_is_adopted(
     assert gone.fired
     assert len(run.kinds(Kind.FRUITLESS)) == 1
     check_line(run, sessions=heads + 1)
+
+
+def test_a_checkpoint_that_the_chain_went_on_without_is_not_published(simulate):
+    """The second session's output could not be seen, and another attempt took its place."""
+    gone = Fault("outputs", lambda *_: (), times=1_000, matches=lambda _slug, version: version == 2)
+    run = restored(simulate, SECOND_RUNS, clean, faults=[gone])
+    assert gone.fired
+    gone.times = 0
+    run.want(4)
+
+    run.run()
+
+    assert len(run.kinds(Kind.CHECKPOINT_VERIFIED)) == 3
+    check_line(run, sessions=4, in_vain=1)
+
+
+def test_what_was_sent_just_before_a_backup_was_put_back_is_waited_for(simulate):
+    def until_the_third_was_sent(run):
+        while (run.state.phase, run.state.heads) != (Phase.PUSH_UNKNOWN, 2):
+            run.clock.sleep(run.tick() - run.clock.now())
+
+    late = replace(PLATFORM, kernel_visible_seconds=850.0)
+    answer = Fault("push", lost_answer, nth=3)
+    world = {"faults": [answer], "platform": late, "script": Script(seconds=3 * HOUR)}
+    run = restored(simulate, FIRST_RUNS, until_the_third_was_sent, **world)
+
+    run.run()
+
+    assert answer.fired == 1
+    check_line(run, sessions=3)
+
+
+def test_a_version_that_cannot_be_read_for_a_moment_is_not_called_somebody_elses(simulate):
+    run = restored(simulate, SECOND_RUNS + 8, while_the_fourth_runs)
+    gone = Fault(
+        "kernel",
+        answering(Gone("not found")),
+        times=3,
+        matches=lambda _slug, version=None: version in (3, 4),
+    )
+    run.plan.faults = [gone]
+
+    run.run()
+
+    assert gone.fired == 3
+    check_line(run, sessions=4)
 
 
 def test_a_halted_journal_is_not_told_that_it_is_in_use(simulate):

@@ -3,7 +3,7 @@
 from orchestrator.kaggle.port import SessionInfo
 from orchestrator.machine import Kind, Phase
 from orchestrator.model import SessionStatus
-from tests.simulation.chain import KERNEL
+from tests.simulation.chain import DATASET, KERNEL, Act, live_in_session
 from tests.simulation.faults import Fault, answering, lost_request
 from tests.simulation.session import Script
 from tests.simulation.truth import check_commits, check_reached
@@ -75,4 +75,19 @@ def test_a_late_push_that_never_ends_is_waited_for_until_it_must_have_ended(simu
     limit = run.kinds(Kind.PUSH_INTENT)[0].data["time_budget_seconds"]
     (begun,), (ended,) = run.kinds(Kind.RECOVERING), run.kinds(Kind.RECOVERED)
     assert ended.age - begun.age > limit + run.settings.timing.grace_seconds
+    check_commits(run)
+
+
+def test_a_checkpoint_in_hand_comes_before_a_push_that_landed_late(simulate):
+    run, late = late_push(simulate, "dataset", Phase.VERIFIED)
+    foreign = Act(
+        live_in_session(2), lambda run: run.host.publish_by_hand(DATASET, {"a.bin": b"a"})
+    )
+    run.plan.acts = [foreign]
+    late.matches = lambda *_: run.state.phase is Phase.VERIFIED and run.state.heads == 1
+
+    run.run()
+
+    assert (late.fired, foreign.fired) == (1, 1)
+    assert [event.data["version"] for event in run.kinds(Kind.HEAD)] == [1, 3, 4]
     check_commits(run)
