@@ -132,9 +132,11 @@ READS = (
     ),
     Row(
         "what was done is seen after it was given up",
-        "the second session is reported, and only one checkpoint is ever accepted",
+        "adopted if it continues the head, else reported and waited for; one checkpoint is accepted",
         ("hide_version",),
         (
+            "test_a_push_that_lands_late_and_still_continues_the_head_is_adopted",
+            "test_a_push_that_landed_late_is_waited_for_before_the_next_one",
             "test_a_push_that_lands_after_it_was_given_up_costs_one_session_and_no_commit",
             "test_late_landings_waste_sessions_and_never_break_the_line_of_heads",
         ),

@@ -57,9 +57,14 @@ MACHINE = (
     ),
     Row(
         "the state folder comes from an older backup",
-        "what was published since is adopted by its lineage",
+        "goes on from what Kaggle holds if that descends from its head, else halts; no fork",
         (),
-        ("test_an_older_journal_that_was_restored_adopts_what_was_published_since",),
+        (
+            "test_a_backup_of_any_event_goes_on_from_where_the_chain_is",
+            "test_a_folder_from_an_older_backup_goes_on_from_where_the_chain_is",
+            "test_the_folder_of_another_lineage_is_not_taken_for_the_chains",
+            "test_an_older_journal_that_was_restored_adopts_what_was_published_since",
+        ),
     ),
     Row(
         "two ticks at once on one machine",
@@ -69,10 +74,12 @@ MACHINE = (
     ),
     Row(
         "two machines drive one chain",
-        "of one journal, only one can write; of two, the one that finds the other's version halts",
+        "of one journal, only one can write; of two, the one that finds the other's versions twice"
+        " halts, and leaves it the first move before",
         ("pushed by hand",),
         (
             "test_of_two_controllers_the_second_to_append_is_refused",
+            "test_of_two_controllers_with_a_journal_each_one_halts_and_no_session_runs_twice",
             "test_a_chain_halts_where_somebody_else_pushed_and_goes_on_when_told_to",
         ),
     ),

@@ -267,7 +267,7 @@ PUBLICATIONS = (
     ),
     Row(
         "a newer version that this journal does not know",
-        "adopted if it holds what is pending or the head, else halts",
+        "adopted if it holds what is pending or continues the head, else halts",
         ("published by hand",),
         (
             "test_an_older_journal_that_was_restored_adopts_what_was_published_since",

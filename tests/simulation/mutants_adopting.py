@@ -69,7 +69,6 @@ ADOPTING = [
         '"recovering_age": event.age}',
         '"recovering_age": 0.0}',
         _BACKUPS + "what_was_sent_just_before_a_backup_was_put_back_is_waited_for",
-        invariants=("I1", "I9"),
     ),
     Protection(
         "nothing is published behind a head that the chain has reached already",
@@ -112,7 +111,6 @@ ADOPTING = [
         "return leave_others_the_first_move(context)",
         "return None",
         _CONTROLLERS,
-        invariants=("I1", "I2", "I6"),
     ),
     Protection(
         "whoever drove a chain on is left the next publication",

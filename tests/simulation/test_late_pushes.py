@@ -63,7 +63,7 @@ def test_a_late_push_that_never_ends_is_waited_for_until_it_must_have_ended(simu
     open_for_ever = Fault(
         "session",
         answering(SessionInfo(SessionStatus.RUNNING, "")),
-        times=1_000,
+        times=10**6,
         matches=lambda _slug, version: version == 2,
     )
     run.plan.faults = [*run.plan.faults, open_for_ever]
