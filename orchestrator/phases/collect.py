@@ -42,7 +42,7 @@ def ended(context: Context) -> Wake:
         return _collect(context, push, listed)
     except CheckpointError as error:
         if not _is_listing_stable(context, push, listed):
-            return context.clock.now() + context.settings.timing.read_gap_seconds
+            return _look_again(context, push)
         return _fruitless(context, error.reason, str(error))
 
 
@@ -57,7 +57,7 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     if FOLDER + MANIFEST not in listed:
         raise _without_checkpoint(push, verdict)
     if verdict is None and not _is_listing_stable(context, push, listed):
-        return context.clock.now() + context.settings.timing.read_gap_seconds
+        return _look_again(context, push)
     manifest = fetch_document(
         context, folder, FOLDER + MANIFEST, lambda content: parse_manifest(content, expected)
     )
@@ -145,15 +145,22 @@ def _fetch_files(
 
 
 def _is_listing_stable(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> bool:
-    """Two equal listings some time apart: Kaggle has finished saving what there is."""
+    """Two equal listings, the last after the settle window: Kaggle has saved what there is."""
     digest = hashlib.sha256("\n".join(sorted(listed)).encode()).hexdigest()
     if push.listing != digest:
         context.journal.append(Kind.OUTPUTS_LISTED, digest=digest, count=len(listed))
         return False
-    if not listed and not context.is_settled(push.ended_age):
-        return False  # nothing at all is more often "not yet" than "lost"
+    if not context.is_settled(push.ended_age):
+        return False  # what is not listed is more often "not yet" than "lost"
     gap = context.settings.timing.read_gap_seconds
     return context.seconds_since(push.listed_age) >= gap
+
+
+def _look_again(context: Context, push: Push) -> float:
+    """Return when to list again: seldom, until Kaggle must have saved all there is."""
+    if not context.is_settled(push.ended_age):
+        return context.poll()
+    return context.clock.now() + context.settings.timing.read_gap_seconds
 
 
 def _without_checkpoint(push: Push, verdict: Mapping[str, Any] | None) -> CheckpointError:

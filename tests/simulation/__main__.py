@@ -66,7 +66,7 @@ def tell_failures(part: Tally) -> None:
     """Tell which seeds failed, and how each is replayed."""
     for seed, what in part.failures:
         print(f"seed {seed} failed: {what}")
-        print(f"  replay: python -m tests.simulation --seeds 1 --first {seed} --processes 1")
+        print(f"  replay: make simulate SEEDS=1 FIRST={seed}")
 
 
 def run_again(seed: int) -> None:

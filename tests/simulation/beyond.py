@@ -36,7 +36,7 @@ class LateStorm(Storm):
         self._under_way: list[tuple[float, Callable[[], Any]]] = []  # when, and what lands
 
     def strike(self, verb: str, *args: Any) -> Strike | None:
-        can_be_late = verb in ("push", "publish_version") and not self.is_over
+        can_be_late = verb in ("push", "publish_version") and not self.gusts.is_calm
         if can_be_late and self.rng.random() < LATE_RATE:
             return self._delay
         return super().strike(verb, *args)

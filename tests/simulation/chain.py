@@ -24,7 +24,7 @@ from orchestrator.machine import Event, Kind, Phase, State
 from tests.simulation.clock import VirtualClock
 from tests.simulation.crashes import Effects, Killed, Watched, WatchedJournal
 from tests.simulation.faults import Fault, FaultyKaggle, Strike
-from tests.simulation.host import Host
+from tests.simulation.host import Host, Landing
 from tests.simulation.invariants import Violation, Watch, require
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.kaggle import SimulatedKaggle
@@ -284,11 +284,11 @@ class Simulation:
         path = self.folder / "state" / "journal.db"
         return Journal(path, CHAIN, self.clock, on_event=self.watch.on_event)
 
-    def _check_landing(self, what: str, token: str | None, files: Any) -> None:
+    def _check_landing(self, landing: Landing) -> None:
         if not self._in_memory:
             is_written = self._last_seq_on_disk() == self.state.seq
             require(is_written, "I8", "what was sent is not on disk")
-        self.watch.on_landing(what, token, files, self.state)
+        self.watch.on_landing(landing, self.state)
 
     def _last_seq_on_disk(self) -> int:
         with closing(sqlite3.connect(self.folder / "state" / "journal.db")) as db:

@@ -79,10 +79,7 @@ def changing(**fields: Any) -> Strike:
 def without_file(name: str) -> Strike:
     """A published version silently lacks a file."""
 
-    def strike(call: Call, request: Any) -> Any:
-        return call(replace(request, files=tuple(n for n in request.files if n != name)))
-
-    return strike
+    return lambda call, request: _host(call).publish_without(call, request, name)
 
 
 def publishing_slowly(seconds: float) -> Strike:

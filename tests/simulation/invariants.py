@@ -3,16 +3,19 @@
 I1   one live session at a time
 I2   one landed session for each token, one complete dataset version for each checkpoint
 I3   heads only advance, each from the one before it
-I4   the newest verified checkpoint has its copy here, and once it is the head another on Kaggle
+I4   the newest verified checkpoint has its copy here and another on Kaggle: until it is the head
+     in its session's output, from then on in its dataset version; the head is in the user's folder
 I5   nothing is published that was not verified
-I6   a session starts from the head, which it can mount, within the quota, not after too
-     many fruitless ones, not when a stop was asked for; each that started is watched to its end
-I7   no verified checkpoint disappears
+I6   a session starts from the head, which it can mount, long enough and within the quota, not
+     after too many fruitless ones, not when a stop was asked for; each that started is watched to
+     its end, and none is given up whose push, session and files nothing had struck
+I7   no verified checkpoint disappears or changes: its folder after every event, the sizes of its
+     files at every head, its bytes at the end
 I8   whatever lands was written down before it was sent
 I9   nothing but the chain's own kernel and dataset is changed, by nobody but their owner, and
      nothing is pushed on top of somebody else's version, or published where everybody can read it
 I11  once the storm is over, the chain reaches its target in bounded time
-I12  every wait has a reason, and an end
+I12  every wait has an end, and a reason unless it is a poll; every halt has a cause
 
 I10, that no secret is written anywhere, is shown with the real client: there are none here.
 """
@@ -30,8 +33,14 @@ from orchestrator.phases.context import LONGEST_WAIT_SECONDS
 
 SMALL_BYTES = 1 << 16  # a simulated checkpoint has a few hundred
 LONGEST_LOOK_SECONDS = 5.0  # from the first read before a mutation to the mutation
+SHORTEST_SESSION_SECONDS = 1800  # in which a session starts, resumes, saves and ends
+# Waits for what happens by the clock; anything else is looked at again within a day.
+LONG_WAITS = frozenset({"quota"})
+DAY_SECONDS = 86_400.0
+JITTER = 1.1  # of a poll
 
 if TYPE_CHECKING:
+    from tests.simulation.host import Landing
     from tests.simulation.chain import Simulation
 
 
@@ -60,8 +69,8 @@ class Watch:
 
     def __init__(self, run: "Simulation") -> None:
         self._run, self._store = run, str(run.store)
-        self._step = 0
-        self._kept: set[str] = set()  # folders of the store
+        self._step = self.heads = 0
+        self._kept: dict[str, Checkpoint] = {}  # all that were verified, by folder of the store
         self.opportunities = 0
 
     def forget_copies(self) -> None:
@@ -76,6 +85,7 @@ class Watch:
     def on_event(self, event: Event, state: State) -> None:
         """Check what a journal that just grew must not contradict."""
         self.opportunities += 1
+        self.heads = state.heads
         self._check_copies(state)
         check = _CHECKS.get(event.kind)
         if check:
@@ -87,19 +97,28 @@ class Watch:
         require(is_over == (wake is None), "I12", "no end to the wait")
         if wake is not None:
             seconds = wake - self._run.clock.now()
-            require(seconds <= LONGEST_WAIT_SECONDS, "I12", "a wait of more than a week")
+            require(seconds <= self._longest_wait(state), "I12", "a wait too long for its reason")
         self.check_local_copy(state)
 
     def check_local_copy(self, state: State) -> None:
         """The newest verified checkpoint is on this disk, byte for byte."""
         if newest := _newest(state):
-            digest = hashlib.sha256(content_of(self._copy(newest))).hexdigest()
+            digest = _sha256(content_of(self._copy(newest)))
             require(digest == newest.sha256, "I4", "the local copy is damaged")
 
-    def on_landing(self, what: str, token: str | None, files: Any, state: State) -> None:
+    def _longest_wait(self, state: State) -> float:
+        if not state.wait_reason:
+            return JITTER * self._run.settings.timing.poll_seconds
+        is_long = state.wait_reason in LONG_WAITS
+        return LONGEST_WAIT_SECONDS if is_long else DAY_SECONDS
+
+    def on_landing(self, landing: "Landing", state: State) -> None:
         """Whatever lands must be what the journal says was sent this moment."""
         self.opportunities += 1
-        if what == "push":
+        settings, token = self._run.settings, landing.token
+        own = settings.kernel_slug if landing.what == "push" else settings.dataset_slug
+        require(landing.slug == own, "I9", f"{landing.slug} was changed")
+        if landing.what == "push":
             sent = state.phase is Phase.PUSH_UNKNOWN and state.push
             require(sent and sent.sent_age is not None, "I8", f"a push landed in {state.phase}")
             require(sent and sent.token == token, "I8", "a push landed with another token")
@@ -108,11 +127,13 @@ class Watch:
         require(publication, "I8", f"published in phase {state.phase}")
         require(publication and publication.sent_age is not None, "I8", "published unannounced")
         require(publication and publication.token == token, "I8", "published with another token")
-        if "manifest.json" in files and state.pending:
-            digest = hashlib.sha256(files["manifest.json"]).hexdigest()
-            require(digest == state.pending.manifest_sha256, "I5", "published unverified")
-            spoilt = _spoilt(files)
-            require(not spoilt, "I5", f"published spoilt: {spoilt}")
+        assert state.pending
+        files, wanted = landing.files, {*state.pending.publish, "manifest.json"}
+        require(set(files) == wanted, "I5", "published other files than were verified")
+        digest = _sha256(files["manifest.json"])
+        require(digest == state.pending.manifest_sha256, "I5", "published unverified")
+        spoilt = _spoilt(files)
+        require(not spoilt, "I5", f"published spoilt: {spoilt}")
 
     def _check_copies(self, state: State) -> None:
         live = self._run.host.live_sessions()
@@ -120,7 +141,7 @@ class Watch:
         are_here = all(os.access(folder, os.F_OK) for folder in self._kept)
         require(are_here, "I7", "a verified checkpoint disappeared")
         if newest := _newest(state):
-            self._kept.add(f"{self._store}/{newest.manifest_sha256}")
+            self._kept[f"{self._store}/{newest.manifest_sha256}"] = newest
             is_here = os.path.isfile(self._copy(newest))
             require(is_here, "I4", "no local copy of the newest verified checkpoint")
 
@@ -132,13 +153,20 @@ class Watch:
         require(event.data["parent"] == parent, "I6", "a session is told another parent")
         limit = self._run.settings.chain.max_attempts
         require(state.fruitless < limit, "I6", "a session after too many fruitless ones")
-        left = self._run.host.gpu_seconds_left()
-        asked = event.data["time_budget_seconds"]
+        self._check_length(event.data["time_budget_seconds"])
+
+    def _check_length(self, asked: int) -> None:
+        run = self._run
+        left = run.host.gpu_seconds_left()
         require(asked <= left, "I6", f"a session of {asked} seconds where {left:.0f} are left")
+        shortest = min(SHORTEST_SESSION_SECONDS, run.settings.kernel.time_budget_seconds)
+        require(asked >= shortest, "I6", f"a session of {asked} seconds")
 
     def _on_push_sent(self, _event: Event, state: State) -> None:
         run = self._run
+        assert state.push
         self._check_leap()
+        self._check_length(state.push.time_budget_seconds)
         wanted = not is_stop_asked(run.folder / "state")
         require(wanted, "I6", "a session after a stop was asked for")
         shown = run.host.shown_for(run.settings.kernel_slug, LONGEST_LOOK_SECONDS)
@@ -146,7 +174,7 @@ class Watch:
         if state.head:
             head = state.head.checkpoint
             files = run.host.mountable(run.settings.dataset_slug)
-            held = hashlib.sha256(files.get(head.file, b"")).hexdigest()
+            held = _sha256(files.get(head.file, b""))
             require(held == head.sha256, "I6", "a session that cannot mount the head")
 
     def _check_leap(self) -> None:
@@ -169,14 +197,34 @@ class Watch:
         own = state.dataset_version or (publication and publication.create)
         require(own, "I9", "published to a dataset that is not the chain's")
 
+    def _on_verified(self, _event: Event, state: State) -> None:
+        assert state.pending and state.push and state.push.version
+        run, checkpoint = self._run, state.pending
+        left = run.host.outputs_of(run.settings.kernel_slug, state.push.version)
+        held = _sha256(left.get(f"checkpoints/{checkpoint.file}", b""))
+        require(held == checkpoint.sha256, "I4", "the session's output does not hold it")
+
     def _on_head(self, _event: Event, state: State) -> None:
         assert state.head
         checkpoint, version = state.head.checkpoint, state.head.version
         require(checkpoint.step > self._step, "I3", f"head {checkpoint.step} after {self._step}")
         self._step = checkpoint.step
-        files = self._run.host.files_of_version(version)
-        held = hashlib.sha256(files.get(checkpoint.file, b"")).hexdigest()
+        files = self._run.host.files_of_version(self._run.settings.dataset_slug, version)
+        held = _sha256(files.get(checkpoint.file, b""))
         require(held == checkpoint.sha256, "I4", "the head's version on Kaggle does not hold it")
+        in_hand = self._run.output / checkpoint.file
+        held = _sha256(in_hand.read_bytes()) if in_hand.is_file() else None
+        require(held == checkpoint.sha256, "I4", "the user's folder does not hold the head")
+        for kept in self._kept.values():
+            path = self._copy(kept)
+            is_whole = os.path.isfile(path) and os.path.getsize(path) == kept.bytes
+            require(is_whole, "I7", f"{kept.file} has another size than was verified")
+
+    def check_kept(self) -> None:
+        """Every checkpoint that was ever verified is here, byte for byte."""
+        for kept in self._kept.values():
+            with open(self._copy(kept), "rb") as copy:
+                require(_sha256(copy.read()) == kept.sha256, "I7", f"{kept.file} has changed")
 
     def _on_wait(self, event: Event, _state: State) -> None:
         until, reason = event.data["until"], event.data.get("reason") or event.data.get("trouble")
@@ -206,8 +254,12 @@ def _spoilt(files: Any) -> list[str]:
     return [
         name
         for name, content in files.items()
-        if name in listed and hashlib.sha256(content).hexdigest() != listed[name]["sha256"]
+        if name in listed and _sha256(content) != listed[name]["sha256"]
     ]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 _CHECKS = {
@@ -215,6 +267,7 @@ _CHECKS = {
     Kind.PUSH_SENT: Watch._on_push_sent,
     Kind.PUSH_DONE: Watch._on_push_done,
     Kind.PUBLISH_SENT: Watch._on_publish_sent,
+    Kind.CHECKPOINT_VERIFIED: Watch._on_verified,
     Kind.HEAD: Watch._on_head,
     Kind.WAITING: Watch._on_wait,
     Kind.PUSH_REFUSED: Watch._on_wait,

@@ -8,6 +8,7 @@ from tests.simulation.mutants_publishing import PUBLISHING
 from tests.simulation.mutants_pushing import PUSHING
 from tests.simulation.mutants_recovery import RECOVERY
 from tests.simulation.mutants_stray import STRAY
+from tests.simulation.mutants_waste import WASTE
 from tests.simulation.protections import Protection
 
 _CONTEXT = "orchestrator/phases/context.py"
@@ -51,4 +52,5 @@ PROTECTIONS = [
     *ADOPTING,
     *APART,
     *STRAY,
+    *WASTE,
 ]

@@ -73,8 +73,8 @@ PUBLISHING = [
     Protection(
         "an output without any file is waited for until it must be there",
         _COLLECT,
-        "if not listed and not context.is_settled(push.ended_age):",
-        "if False:",
+        "    if not context.is_settled(push.ended_age):\n        return False",
+        "    if False:\n        return False",
         _SESSIONS + "outputs_that_take_minutes_to_appear_are_waited_for",
         invariants=("I11",),
     ),

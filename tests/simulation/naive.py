@@ -79,6 +79,7 @@ class _Naive:
             state = self._state_of(info)
             if state.heads >= self._run.settings.chain.sessions:
                 return True
+        self._run.watch.heads = state.heads
         version = self._push(state)
         if version is not None and self._has_ended(version):
             self._publish(state, version)
@@ -132,7 +133,7 @@ class _Naive:
         send = self._kaggle.publish_version if state.head else self._kaggle.create_dataset
         while not isinstance(send(request), Done):
             self._run.clock.sleep(PAUSE_SECONDS)
-            if self._run.plan.is_over:
+            if self._run.plan.gusts.is_calm:
                 return
 
     def _download(self, folder: Path, version: int) -> list[str]:

@@ -56,7 +56,7 @@ PAGE_HEAD = """\
 
 Made by `make prove` from `tests/simulation/mutants*.py`: each protection of the engine is removed from a copy of the code, alone, and the copy is run until something breaks.
 What breaks first must be the invariant that the protection is there for; `tests/simulation/invariants.py` says what I1 to I12 are.
-A seed is that of the storm that shows it, `python -m tests.simulation --seeds 1 --first SEED` on the mutated copy; the rest are tests.
+A seed is that of the storm that shows it, `make simulate SEEDS=1 FIRST=SEED` on the mutated copy; the rest are tests.
 
 | protection | invariant | shown by |
 | --- | --- | --- |

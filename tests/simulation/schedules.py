@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.machine import Event, Phase
+from tests.simulation.causes import check_halt, check_healed, check_spent
 from tests.simulation.chain import KERNEL, Simulation
 from tests.simulation.clock import MONDAY_AT
 from tests.simulation.invariants import require
@@ -34,6 +35,7 @@ class Tally:
 
     schedules: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter)  # verbs and crashes, by heads
     crashes: int = 0
     halts: Counter[str] = field(default_factory=Counter)
     effects: int = 0
@@ -59,19 +61,24 @@ class Tally:
 def run_one(run: Simulation) -> Tally:
     """Run a schedule to its target; raises Violation if anything does not hold."""
     tally = Tally(schedules=1)
+    struck: dict[str, Counter[str]] = {}  # by then, at each code's last halt
     for _ in range(MOST_HALTS):
         if run.run().phase is Phase.DONE:
             break
         check_always(run)
+        check_halt(run, struck)
         tally.halts[run.state.halt_code or ""] += 1
         mend(run)
     landed = sum(push.token is not None for push in run.host.pushes(KERNEL))
     check_reached(run, sessions=run.settings.chain.sessions, pushes=landed)
+    check_spent(run)
+    check_healed(run)
     passed = run.clock.true_at - MONDAY_AT
     require(passed < LONGEST_SECONDS, "I11", f"the chain took {passed / 86_400:.0f} days")
     fired = run.plan.fired
     tally.crashes = fired.pop(CRASH, 0)
     tally.faults.update(fired)
+    tally.struck.update(run.plan.struck)
     tally.effects, tally.events = len(run.effects.names), len(run.events)
     tally.opportunities = run.watch.opportunities
     tally.heads, tally.pushes, tally.seconds = run.state.heads, landed, passed

@@ -2,7 +2,7 @@
 
 A storm has its own swarm of kinds, each at its own rate, and its own world; it strikes calls,
 kills the controller at effects, twists what the platform does, and lets people and the laptop
-act between ticks. After so many effects it is over, and the chain must reach its target.
+act between ticks. It comes in gusts; after the last one the chain must reach its target.
 """
 
 import random
@@ -24,11 +24,12 @@ from orchestrator.kaggle.port import Gone, Refused, Trouble, Unknown, Unreadable
 from orchestrator.machine import Phase
 from tests.simulation.chain import DATASET, KERNEL, Simulation
 from tests.simulation.faults import Call, Strike, garbling, lost_answer, lost_request
+from tests.simulation.gusts import Gusts
 from tests.simulation.host import PLATFORM
 from tests.simulation.session import Script
 
 HOUR, DAY = 3600.0, 86_400.0
-SHORTEST, LONGEST = 220, 400  # effects of a storm
+SHORTEST, LONGEST = 225, 410  # effects of a storm, those between its gusts not counted
 READS = (
     "identity",
     "kernel",
@@ -41,6 +42,7 @@ READS = (
 )
 FETCHES = ("download", "dataset_file")
 MUTATIONS = ("push", "create_dataset", "publish_version")
+_TWISTED = {"push": "push", "create": "create_dataset", "publish": "publish_version"}
 # How patiently a chain watches, and how long its sessions are: in one world of five nearly as
 # long as Kaggle allows, so that a week's quota does not last.
 _LENGTHS: tuple[tuple[dict[str, Any], Sequence[float]], ...] = (
@@ -71,10 +73,13 @@ class Kind:
     rate: float
     make: Callable[[random.Random], Strike]
     lasts: bool = False  # what it struck once it strikes for ever, also when the storm is over
+    spoils: bool = False  # it may cost the attempt whose output it strikes
 
 
 class Storm:
-    """Takes the part of a `Plan`, without a plan."""
+    """Takes the part of a `Plan`, without a plan; `draw` binds it to its run."""
+
+    run: Simulation
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(f"storm {seed}")  # noqa: S311
@@ -83,7 +88,11 @@ class Storm:
         self.timing, self.lengths = rng.choice(_LENGTHS)
         self.keeps_history = rng.random() < 0.5
         self.fired: Counter[str] = Counter()
-        self.left = rng.randint(SHORTEST, LONGEST)
+        self.struck: Counter[str] = Counter()  # verbs and crashes, each with the heads by then
+        self.spoilt: set[str] = set()  # tokens of pushes whose output it struck
+        self.bad_versions: set[int] = set()  # whose sessions do not what they should
+        self.over: tuple[float, int] | None = None  # when, and how many heads there were
+        self.gusts = Gusts(rng, rng.randint(SHORTEST, LONGEST))
         swarm = _drawn(rng)
         self.kinds = {verb: [kind for kind in swarm if verb in kind.verbs] for verb in _VERBS}
         self.crash_rate = rng.choice([0.02, 0.04, 0.06])
@@ -94,71 +103,85 @@ class Storm:
         self._scripts: dict[int, Script] = {}  # by kernel version
         self._lasting: dict[str, Strike] = {}  # by the key of a session's file
 
-    @property
-    def is_over(self) -> bool:
-        return self.left <= 0
-
     def strike(self, verb: str, *args: Any) -> Strike | None:
         """Tell what happens to a call."""
         file = args[0].url.partition(" ")[0] if verb == "download" else ""
         if file in self._lasting:
             return self._lasting[file]
-        if self.is_over:
+        if self.gusts.is_calm:
             return None
         self._is_unheard = False
         for kind in self.kinds[verb]:
             if self.rng.random() < kind.rate:
-                self.fired[kind.name] += 1
+                self._count(kind.name, verb)
                 self._is_unheard = kind.name == "answer lost"
                 strike = kind.make(self.rng)
                 if kind.lasts:
                     self._lasting[file] = strike
+                if kind.spoils and (push := self.run.state.push):
+                    self.spoilt.add(push.token)
                 return strike
         return None
 
     def kill(self, _number: int, moment: str) -> bool:
         """Tell whether the process dies before or after an effect."""
         if moment == "before":
-            self.left -= 1
+            self._pass_effect()
         if self._unspared > 0:
             self._unspared -= 1
             return False
-        if self.left <= 0 or self.rng.random() >= self.crash_rate / 2:
+        if self.gusts.is_calm or self.rng.random() >= self.crash_rate / 2:
             return False
-        self.fired["crash"] += 1
+        self._count("crash", "crash")
         return True
+
+    def _pass_effect(self) -> None:
+        gusts, heads = self.gusts, self.run.watch.heads
+        gusts.pass_effect(heads)
+        if self.over is None and not gusts.left:
+            self.over = (self.run.clock.true_at, heads)
+
+    def begin_anew(self) -> None:
+        """A person has mended what the storm left: what follows is counted from now on."""
+        if self.over:
+            self.over = (self.run.clock.true_at, self.over[1])
+
+    def _count(self, name: str, what: str) -> None:
+        self.fired[name] += 1
+        self.struck[f"{what} {self.gusts.heads}"] += 1
 
     def twist(self, operation: str) -> Twist | None:
         """Tell what the platform does wrong in one operation."""
-        if self.is_over or self.rng.random() >= self.twist_rate:
+        if self.gusts.is_calm or self.rng.random() >= self.twist_rate:
             return None
         twist = self.rng.choice(TWISTS[operation])
         if twist is Twist.LAND_ELSEWHERE:
             if self._is_unheard:
                 return None
             self._unspared = UNTIL_TOLD
-        self.fired[twist.value] += 1
+        self._count(twist.value, _TWISTED.get(operation, "session"))
         return twist
 
     def script_of(self, version: int) -> Script:
         """Tell what a session does; the same for as long as it runs."""
         if version not in self._scripts:
-            self._scripts[version] = self._draw_script()
+            self._scripts[version] = self._draw_script(version)
         return self._scripts[version]
 
-    def _draw_script(self) -> Script:
+    def _draw_script(self, version: int) -> Script:
         script = Script(seconds=self.rng.choice(self.lengths))
-        if not self.is_over and self.rng.random() < self.bad_session_rate:
-            name, script = self.rng.choice(_SESSIONS)
-            self.fired[name] += 1
+        if not self.gusts.is_calm and self.rng.random() < self.bad_session_rate:
+            name, script = self.rng.choice(SESSIONS)
+            self._count(name, "session")
+            self.bad_versions.add(version)
         return replace(script, keeps_history=self.keeps_history)
 
     def act(self, run: Simulation) -> None:
         """Let people and the laptop act between two ticks."""
-        if not self.is_over and self.rng.random() < self.act_rate:
+        if not self.gusts.is_calm and self.rng.random() < self.act_rate:
             name, act = self.rng.choice(_ACTS)
             if act(run, self.rng):
-                self.fired[name] += 1
+                self._count(name, "act")
 
 
 def draw(seed: int, make: Callable[[int], Storm] = Storm, **options: Any) -> Simulation:
@@ -168,7 +191,7 @@ def draw(seed: int, make: Callable[[int], Storm] = Storm, **options: Any) -> Sim
     platform = replace(PLATFORM, seed=seed, **_late(rng))
     options = {"sessions": rng.choice([5, 5, 5, 5, 6]), "in_memory": True, **options}
     run = Simulation(storm, seed=seed, platform=platform, **options)
-    run.host.script_of, run.host.twist = storm.script_of, storm.twist
+    storm.run, run.host.script_of, run.host.twist = run, storm.script_of, storm.twist
     return run
 
 
@@ -190,8 +213,9 @@ def _late(rng: random.Random) -> dict[str, Any]:
 
 def _drawn(rng: random.Random) -> list[Kind]:
     """The swarm: some of the kinds, each at its own share of its rate."""
-    chosen = rng.sample(KINDS, rng.randint(len(KINDS) // 3, len(KINDS)))
-    return [replace(kind, rate=kind.rate * rng.choice([0.5, 1.0, 2.0])) for kind in chosen]
+    count = rng.choice([0, *range(len(KINDS) // 3, len(KINDS) + 1)])  # in some storms none at all
+    chosen = rng.sample(KINDS, count)
+    return [replace(kind, rate=kind.rate * rng.choice([0.75, 1.0, 2.0])) for kind in chosen]
 
 
 def _always(answer: Any) -> Callable[[random.Random], Strike]:
@@ -247,13 +271,15 @@ KINDS = (
     Kind("download fails", FETCHES, 0.06, _always(Unreadable(Trouble.NETWORK, "no connection"))),
     Kind("odd answer to a read", READS, 0.03, _always(Unreadable(Trouble.ODD, "not JSON"))),
     Kind("read stalls", (*READS, *FETCHES), 0.015, _stalled),
-    Kind("nothing listed", ("outputs",), 0.05, _always(())),
-    Kind("garbled download", ("download",), 0.1, _garbled),
-    Kind("file stays gone", ("download",), 0.01, _always(Gone("HTTP 404")), lasts=True),
+    Kind("nothing listed", ("outputs",), 0.05, _always(()), spoils=True),
+    Kind("garbled download", ("download",), 0.1, _garbled, spoils=True),
+    Kind(
+        "file stays gone", ("download",), 0.01, _always(Gone("HTTP 404")), lasts=True, spoils=True
+    ),
 )
 _VERBS = (*READS, *FETCHES, *MUTATIONS, "log")
 
-_SESSIONS = (
+SESSIONS = (
     ("session dies at once", Script(saves=False, ending="exception", seconds=30.0)),
     ("session raises at its end", Script(ending="exception")),
     ("session runs out of memory", Script(ending="out_of_memory")),
@@ -322,6 +348,7 @@ def mend(run: Simulation) -> None:
     if run.state.halt_code == "stuck_dataset":
         _add_version(run, {"notes.txt": b"mine"})
     run.retry()
+    run.plan.begin_anew()
 
 
 def _add_version(run: Simulation, contents: Mapping[str, bytes]) -> None:
@@ -347,5 +374,5 @@ _ACTS = (
 def names() -> set[str]:
     """The names of all that a storm can strike with, besides the crash."""
     twists = {twist.value for group in TWISTS.values() for twist in group}
-    others = {name for name, _ in (*_SESSIONS, *_ACTS)}
+    others = {name for name, _ in (*SESSIONS, *_ACTS)}
     return {kind.name for kind in KINDS} | twists | others

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from tests.simulation.chain import Plan, Simulation
+from tests.simulation.gusts import Gusts
 from tests.simulation.schedules import run_one
 from tests.simulation.storm import Storm, draw
 from tests.simulation.truth import check_reached
@@ -30,11 +31,12 @@ class SweptStorm(Storm):
 
     def __init__(self, seed: int, kill: Kill | None = None) -> None:
         super().__init__(seed)
-        self.left = STORM_EFFECTS
+        self.gusts = Gusts(self.rng, STORM_EFFECTS, heads=SESSIONS)
         self._kill = kill
 
     def kill(self, number: int, moment: str) -> bool:
-        self.left -= moment == "before"
+        if moment == "before":
+            self._pass_effect()
         return (number, moment) == self._kill
 
 

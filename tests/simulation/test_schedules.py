@@ -11,6 +11,7 @@ from orchestrator.fold import fold
 from orchestrator.journal import Journal
 from orchestrator.machine import Kind
 from tests.simulation.clock import VirtualClock
+from tests.simulation.gusts import HEADS
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.naive import violations
 from tests.simulation.schedules import (
@@ -28,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 SCHEDULES = 2_000
 ON_DISK = 100  # whose journals are files
 FAULTS_EACH, CRASHES_EACH = 20, 10  # on average, at least
+# How often 2,000 storms strike at least, at each number of heads.
+LEAST = {"crash": 2_000, "push": 300, "publish_version": 150, "session": 300, "act": 100}
+LEAST_CREATIONS = 100
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,18 @@ def test_every_storm_ends_at_the_target_with_nothing_broken(first, tally):
     assert part.schedules == BATCH
     assert sum(part.faults.values()) >= FAULTS_EACH * BATCH * 0.7  # a batch varies
     assert part.crashes >= CRASHES_EACH * BATCH * 0.7
+
+
+def test_storms_strike_every_mutation_and_kill_at_every_number_of_heads(tally):
+    if not tally.schedules:
+        pytest.skip("none of the storms was run in this process")
+    each = tally.schedules / SCHEDULES
+    struck = {what: [tally.struck[f"{what} {head}"] for head in range(HEADS)] for what in LEAST}
+
+    assert tally.struck["create_dataset 0"] >= LEAST_CREATIONS * each
+    for what, least in LEAST.items():
+        first = what == "publish_version"  # the first version of all is created
+        assert min(struck[what][first:]) >= least * each, struck
 
 
 def test_two_runs_of_a_seed_tell_the_same_story():

@@ -11,6 +11,7 @@ from orchestrator.machine import Kind, Phase
 from orchestrator.model import SessionStatus
 from tests.simulation.chain import DATASET, KERNEL, MOST_TICKS
 from tests.simulation.faults import Fault, Memory, answering, garbling
+from tests.simulation.host import PLATFORM
 from tests.simulation.session import Script
 from tests.simulation.truth import check_always, check_commits, check_reached
 
@@ -155,6 +156,17 @@ def test_reads_that_fail_now_and_then_do_not_add_up_to_a_status_that_cannot_be_r
     check_reached(run, sessions=3)
 
 
+def test_what_is_left_of_a_quota_is_not_spent_on_a_session_that_cannot_save(simulate):
+    run = simulate(sessions=2, platform=replace(PLATFORM, gpu_quota_seconds=3400.0))
+
+    run.run()
+
+    check_reached(run, sessions=2)
+    assert [event.data["reason"] for event in run.kinds(Kind.WAITING)][-1] == "quota"
+    asked = [event.data["time_budget_seconds"] for event in run.kinds(Kind.PUSH_INTENT)]
+    assert asked == [3400, 3400]
+
+
 def test_a_session_that_ends_in_an_error_after_its_checkpoint_still_counts(simulate):
     run = simulate(scripts={2: Script(ending="exception")})
 
@@ -183,13 +195,26 @@ def test_an_older_checkpoint_is_turned_to_only_when_nothing_more_can_come(simula
     assert [e.data["lost"] for e in run.kinds(Kind.CHECKPOINT_VERIFIED)] == [[], [], []]
 
 
+def test_outputs_of_which_only_a_part_is_listed_for_minutes_are_waited_for(simulate):
+    def first_of_all(call, *args):
+        return call(*args)[:1] if run.journal.age < run.state.push.ended_age + 300 else call(*args)
+
+    fault = Fault("outputs", first_of_all, times=100, matches=lambda _, number: number == 2)
+    run = simulate(faults=[fault])
+
+    run.run()
+
+    assert fault.fired > 1
+    check_reached(run, sessions=3)
+
+
 def test_a_session_none_of_whose_checkpoints_arrives_whole_is_tried_again(simulate):
-    fault = spoiling(20, 18, 16, times=12)  # the newest, and then, looked at again, all three
+    fault = spoiling(20, 18, 16, times=15)  # twice the newest, and then, when all is saved, all three
     run = simulate(faults=[fault], script=THREE_SAVED)
 
     run.run()
 
-    assert fault.fired == 12
+    assert fault.fired == 15
     check_reached(run, sessions=3, pushes=4)
     (lost,) = run.kinds(Kind.FRUITLESS)
     assert "checkpoint_epoch1_step20.pt does not match its SHA-256" in lost.data["message"]
@@ -198,16 +223,16 @@ def test_a_session_none_of_whose_checkpoints_arrives_whole_is_tried_again(simula
 def test_an_older_checkpoint_that_was_kept_stays_when_the_process_dies_before_it_says_so(
     simulate,
 ):
-    rehearsal = simulate(faults=[spoiling(20, times=6)], script=THREE_SAVED)
+    rehearsal = simulate(faults=[spoiling(20, times=9)], script=THREE_SAVED)
     rehearsal.run()
     kept = [n for n, name in enumerate(rehearsal.effects.names) if name == "files.promote"]
-    fault = spoiling(20, times=6)  # after the death it would arrive whole
+    fault = spoiling(20, times=9)  # after the death it would arrive whole
     run = simulate(faults=[fault], script=THREE_SAVED, kills=[(kept[1], "after")])
 
     run.run()
 
     assert run.effects.fired == [(kept[1], "after")]
-    assert fault.fired == 6
+    assert fault.fired == 9
     check_reached(run, sessions=3)
     assert run.kinds(Kind.CHECKPOINT_VERIFIED)[1].data["checkpoint"]["step"] == 18
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.machine import Event, Kind, Phase
 from tests.simulation.chain import DATASET, KERNEL, Simulation
+from tests.simulation.host import NEIGHBOURS_FILES, NEIGHBOURS_SOURCE
 from tests.simulation.invariants import require
 from tests.simulation.session import read_weights, weights
 
@@ -28,6 +29,8 @@ def check_always(run: Simulation) -> None:
     """The invariants that no fault may break, whatever became of the chain."""
     _check_pushes(run)
     check_commits(run)
+    run.watch.check_kept()
+    _check_neighbours(run)
 
 
 def check_commits(run: Simulation) -> None:
@@ -53,8 +56,8 @@ def _check_pushes(run: Simulation) -> None:
 def _check_watched(run: Simulation) -> None:
     """Each session that a controller started was known to a journal, and so waited for."""
     known = (Kind.PUSH_DONE, Kind.PUSH_LANDED_BAD)
-    watched = {event.data["version"] for event in _ever_recorded(run) if event.kind in known}
-    recovered = [event for event in _ever_recorded(run) if event.kind is Kind.RECOVERED_LIVE]
+    watched = {event.data["version"] for event in ever_recorded(run) if event.kind in known}
+    recovered = [event for event in ever_recorded(run) if event.kind is Kind.RECOVERED_LIVE]
     watched |= {event.data["push"]["version"] for event in recovered}
     landed = {push.version for push in run.host.pushes(KERNEL) if push.token}
     require(landed <= watched, "I6", f"nobody watched the sessions of {landed - watched}")
@@ -64,12 +67,12 @@ def _parents_by_token(run: Simulation) -> dict[str | None, Mapping[str, object] 
     """What each intent to push named as the parent: the head, as the watch saw to by then."""
     return {
         event.data["token"]: event.data["parent"]
-        for event in _ever_recorded(run)
+        for event in ever_recorded(run)
         if event.kind is Kind.PUSH_INTENT
     }
 
 
-def _ever_recorded(run: Simulation) -> list[Event]:
+def ever_recorded(run: Simulation) -> list[Event]:
     """The events of all journals, the lost ones too."""
     return [event for events in (*run.lost, run.events) for event in events]
 
@@ -94,7 +97,7 @@ def check_heads(run: Simulation) -> None:
 def _heads(run: Simulation) -> list[Head]:
     """Each accepted checkpoint, its dataset version and its push's token, from the journal."""
     heads, verified, token = [], {}, ""
-    for event in _ever_recorded(run):
+    for event in ever_recorded(run):
         if event.kind is Kind.PUSH_INTENT:
             token = event.data["token"]
         if event.kind in (Kind.RECOVERED, Kind.RECOVERED_LIVE):
@@ -128,14 +131,18 @@ def _check_versions(run: Simulation) -> None:
     """Each head has exactly one complete dataset version, and nothing else has any."""
     verified = {
         event.data["checkpoint"]["manifest_sha256"]: event.data["checkpoint"]
-        for event in _ever_recorded(run)
+        for event in ever_recorded(run)
         if event.kind is Kind.CHECKPOINT_VERIFIED
     }
     complete: dict[str, list[int]] = {}
     for version in run.host.versions(DATASET):
         manifest_sha256 = hashlib.sha256(version.files.get("manifest.json", b"")).hexdigest()
-        if version.token is None or version.has_failed or manifest_sha256 not in verified:
+        if version.token is None:
             continue
+        is_known = hashlib.sha256(version.sent_manifest).hexdigest() in verified
+        require(is_known, "I5", "a version of a checkpoint that nobody verified")
+        if version.has_failed or manifest_sha256 not in verified:
+            continue  # spoilt after it had left
         wanted = {*verified[manifest_sha256]["publish"], "manifest.json"}
         known = set(version.files) <= wanted
         require(known, "I5", "a version holds what nobody verified")
@@ -144,9 +151,16 @@ def _check_versions(run: Simulation) -> None:
     for checkpoint, number, _token in _heads(run):
         found = complete.pop(checkpoint["manifest_sha256"], [])
         require(found == [number], "I2", f"versions {found} hold the checkpoint of {number}")
-    pending = run.state.pending
-    left = set(complete) - ({pending.manifest_sha256} if pending else set())
-    require(not left, "I2", "a complete version that is no head's")
+    if run.state.pending:
+        found = complete.pop(run.state.pending.manifest_sha256, [])
+        require(len(found) <= 1, "I2", f"versions {found} hold the same checkpoint")
+    require(not complete, "I2", "a complete version that is no head's")
+
+
+def _check_neighbours(run: Simulation) -> None:
+    """What lies beside the chain in the same account, by like names, is as it was."""
+    untouched = ([NEIGHBOURS_SOURCE], [NEIGHBOURS_FILES])
+    require(run.host.neighbours() == untouched, "I9", "a neighbour's kernel or dataset was changed")
 
 
 def _check_output_folder(run: Simulation) -> None:
