@@ -40,8 +40,8 @@ DAY_SECONDS = 86_400.0
 JITTER = 1.1  # of a poll
 
 if TYPE_CHECKING:
-    from tests.simulation.host import Landing
     from tests.simulation.chain import Simulation
+    from tests.simulation.host import Landing
 
 
 class Violation(AssertionError):
@@ -198,7 +198,9 @@ class Watch:
         require(own, "I9", "published to a dataset that is not the chain's")
 
     def _on_verified(self, _event: Event, state: State) -> None:
-        assert state.pending and state.push and state.push.version
+        assert state.pending
+        assert state.push
+        assert state.push.version
         run, checkpoint = self._run, state.pending
         left = run.host.outputs_of(run.settings.kernel_slug, state.push.version)
         held = _sha256(left.get(f"checkpoints/{checkpoint.file}", b""))

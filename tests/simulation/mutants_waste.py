@@ -17,7 +17,9 @@ WASTE = [
         _COLLECT,
         _SETTLED,
         _SETTLED.replace("if not", "if not listed and not"),
-        also=(Edit(_COLLECT, f"{_UNSETTLED}context.poll()", f"{_UNSETTLED}context.clock.now() + 30"),),
+        also=(
+            Edit(_COLLECT, f"{_UNSETTLED}context.poll()", f"{_UNSETTLED}context.clock.now() + 30"),
+        ),
         invariants=("I6",),
     ),
     Protection(

@@ -29,7 +29,7 @@ from tests.simulation.host import PLATFORM
 from tests.simulation.session import Script
 
 HOUR, DAY = 3600.0, 86_400.0
-SHORTEST, LONGEST = 225, 410  # effects of a storm, those between its gusts not counted
+SHORTEST, LONGEST = 220, 400  # effects of a storm, those between its gusts not counted
 READS = (
     "identity",
     "kernel",

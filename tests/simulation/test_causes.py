@@ -80,13 +80,13 @@ def test_a_chain_that_idles_after_a_storm_is_noticed(calm):
     check_healed(calm)
     calm.clock.sleep(DAY)
 
-    with pytest.raises(Violation, match="I11: 3.0 days after the storm"):
+    with pytest.raises(Violation, match=r"I11: 3\.0 days after the storm"):
         check_healed(calm)
 
 
 def test_gusts_strike_all_their_effects_with_calm_between_them():
     for seed in range(100):
-        gusts, passed = Gusts(random.Random(seed), 300), Counter()
+        gusts, passed = Gusts(random.Random(seed), 300), Counter()  # noqa: S311
         for effect in range(2000):
             gusts.pass_effect(min(effect // 100, HEADS))
             passed[gusts.is_calm] += 1

@@ -209,7 +209,9 @@ def test_outputs_of_which_only_a_part_is_listed_for_minutes_are_waited_for(simul
 
 
 def test_a_session_none_of_whose_checkpoints_arrives_whole_is_tried_again(simulate):
-    fault = spoiling(20, 18, 16, times=15)  # twice the newest, and then, when all is saved, all three
+    fault = spoiling(
+        20, 18, 16, times=15
+    )  # twice the newest, and then, when all is saved, all three
     run = simulate(faults=[fault], script=THREE_SAVED)
 
     run.run()

@@ -226,7 +226,7 @@ def test_an_older_checkpoint_that_was_cut_short_is_noticed(simulate):
         Act(lambda state: state.heads == 2, lambda _run: copy.write_bytes(copy.read_bytes()[:-1]))
     ]
 
-    with pytest.raises(Violation, match="I7: .* has another size"):
+    with pytest.raises(Violation, match=r"I7: .* has another size"):
         run.run()
 
 
@@ -239,7 +239,7 @@ def test_an_older_checkpoint_that_was_changed_in_place_is_noticed_at_the_end(sim
     run.run()
     copy.write_bytes(b"q" + copy.read_bytes()[1:])
 
-    with pytest.raises(Violation, match="I7: .* has changed"):
+    with pytest.raises(Violation, match=r"I7: .* has changed"):
         check_always(run)
 
 
