@@ -26,6 +26,7 @@ CAUSES: Mapping[str, frozenset[str]] = {
     "foreign_dataset": _SPOILT_VERSIONS,  # a first version that does not show whose it is
     "foreign_dataset_version": _SPOILT_VERSIONS | {"published by hand"},
     "foreign_kernel_version": frozenset({"pushed by hand"}),
+    "public": frozenset({"dataset made public"}),
     "misplaced_push": frozenset({"land_elsewhere"}),
     "stuck_dataset": _SPOILT_VERSIONS,
     "unreadable": frozenset({"suspended"}),  # two reads that failed, and slept hours between them

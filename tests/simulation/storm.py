@@ -215,7 +215,7 @@ def _drawn(rng: random.Random) -> list[Kind]:
     """The swarm: some of the kinds, each at its own share of its rate."""
     count = rng.choice([0, *range(len(KINDS) // 3, len(KINDS) + 1)])  # in some storms none at all
     chosen = rng.sample(KINDS, count)
-    return [replace(kind, rate=kind.rate * rng.choice([0.75, 1.0, 2.0])) for kind in chosen]
+    return [replace(kind, rate=kind.rate * rng.choice([0.75, 1.25, 2.0])) for kind in chosen]
 
 
 def _always(answer: Any) -> Callable[[random.Random], Strike]:

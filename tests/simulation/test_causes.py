@@ -67,9 +67,9 @@ def test_a_halt_that_nothing_brought_about_is_noticed(calm):
 def test_a_halt_of_a_code_that_no_storm_brings_about_is_noticed(calm):
     calm.tick()
     calm.plan.fired.update(["crash", "request lost", "read fails"])
-    calm.journal.append(Kind.HALTED, code="public", message="m")
+    calm.journal.append(Kind.HALTED, code="missing", message="m")
 
-    with pytest.raises(Violation, match="I12: a needless halt: public"):
+    with pytest.raises(Violation, match="I12: a needless halt: missing"):
         check_halt(calm, {})
 
 
