@@ -22,19 +22,25 @@ class Gusts:
         for size in sizes:
             self._sizes[rng.randrange(heads)] += size
         self._gust = self._lull = 0
+        self.is_calm = True
 
-    @property
-    def is_calm(self) -> bool:
-        return self._lull > 0 or self._gust <= 0
-
-    def pass_effect(self, heads: int) -> None:
-        """Count an effect that begins when the chain has so many heads."""
-        while self.heads < heads:
-            self.heads += 1
-            self._gust += self._sizes[self.heads]
-            self._lull = max(0, self._rng.randrange(-LONGEST_LULL, LONGEST_LULL))
+    def pass_effect(self, heads: int) -> bool:
+        """Count an effect that begins when the chain has so many heads; tell if it is the last."""
+        if self.heads < heads:
+            self._reach(heads)
+        if self.is_calm and not self._lull:
+            return False
         if self._lull:
             self._lull -= 1
-        elif self._gust:
+        else:
             self._gust -= 1
             self.left -= 1
+        self.is_calm = self._lull > 0 or self._gust <= 0
+        return not self.left
+
+    def _reach(self, heads: int) -> None:
+        for head in range(self.heads + 1, heads + 1):
+            self._gust += self._sizes[head]
+        self.heads = heads
+        self._lull = max(0, self._rng.randrange(-LONGEST_LULL, LONGEST_LULL))
+        self.is_calm = self._lull > 0 or self._gust <= 0

@@ -153,7 +153,6 @@ class Watch:
         require(event.data["parent"] == parent, "I6", "a session is told another parent")
         limit = self._run.settings.chain.max_attempts
         require(state.fruitless < limit, "I6", "a session after too many fruitless ones")
-        self._check_length(event.data["time_budget_seconds"])
 
     def _check_length(self, asked: int) -> None:
         run = self._run
@@ -214,19 +213,22 @@ class Watch:
         files = self._run.host.files_of_version(self._run.settings.dataset_slug, version)
         held = _sha256(files.get(checkpoint.file, b""))
         require(held == checkpoint.sha256, "I4", "the head's version on Kaggle does not hold it")
-        in_hand = self._run.output / checkpoint.file
-        held = _sha256(in_hand.read_bytes()) if in_hand.is_file() else None
+        in_hand = f"{self._run.output}/{checkpoint.file}"
+        held = _sha256(content_of(in_hand)) if os.path.isfile(in_hand) else ""
         require(held == checkpoint.sha256, "I4", "the user's folder does not hold the head")
-        for kept in self._kept.values():
-            path = self._copy(kept)
-            is_whole = os.path.isfile(path) and os.path.getsize(path) == kept.bytes
-            require(is_whole, "I7", f"{kept.file} has another size than was verified")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        for folder, kept in self._kept.items():
+            path = f"{folder}/{kept.file}"
+            size = os.stat(path).st_size if os.access(path, os.F_OK) else None
+            require(size == kept.bytes, "I7", f"{kept.file} has another size than was verified")
 
     def check_kept(self) -> None:
         """Every checkpoint that was ever verified is here, byte for byte."""
         for kept in self._kept.values():
-            with open(self._copy(kept), "rb") as copy:
-                require(_sha256(copy.read()) == kept.sha256, "I7", f"{kept.file} has changed")
+            digest = _sha256(content_of(self._copy(kept)))
+            require(digest == kept.sha256, "I7", f"{kept.file} has changed")
 
     def _on_wait(self, event: Event, _state: State) -> None:
         until, reason = event.data["until"], event.data.get("reason") or event.data.get("trouble")

@@ -29,7 +29,7 @@ from tests.simulation.host import PLATFORM
 from tests.simulation.session import Script
 
 HOUR, DAY = 3600.0, 86_400.0
-SHORTEST, LONGEST = 220, 400  # effects of a storm, those between its gusts not counted
+SHORTEST, LONGEST = 215, 390  # effects of a storm, those between its gusts not counted
 READS = (
     "identity",
     "kernel",
@@ -136,9 +136,8 @@ class Storm:
         return True
 
     def _pass_effect(self) -> None:
-        gusts, heads = self.gusts, self.run.watch.heads
-        gusts.pass_effect(heads)
-        if self.over is None and not gusts.left:
+        heads = self.run.watch.heads
+        if self.gusts.pass_effect(heads) and self.over is None:
             self.over = (self.run.clock.true_at, heads)
 
     def begin_anew(self) -> None:
