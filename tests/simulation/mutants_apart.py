@@ -15,6 +15,7 @@ _PUSHES = "tests/simulation/test_pushes.py::test_"
 _SESSIONS = "tests/simulation/test_sessions.py::test_"
 _FOREIGN = "tests/simulation/test_foreign.py::test_"
 _RECOVERY = "tests/simulation/test_recovery.py::test_"
+_CANARIES = "tests/crash/test_canaries.py::test_"
 _DAMAGED = "tests/controller/journal/test_damage.py::test_"
 _DAMAGE = "tests/crash/test_journal_damage.py::test_a_journal_with_"
 
@@ -216,9 +217,38 @@ APART = [
     Protection(
         "tokens and the secret parts of addresses are in no message (I10)",
         "orchestrator/leaks.py",
-        "text = shape.sub(HIDDEN, text)",
-        "text = str(text)",
+        'text = _ON_THE_WAY.sub(lambda found: (found[1] or found[2] or "") + HIDDEN, text)',
+        "pass",
         "tests/controller/test_worker.py::test_known_secrets_are_blanked_out",
+    ),
+    Protection(
+        "what the client starts is not told the credential (I10)",
+        "orchestrator/kaggle/worker.py",
+        'contact = _confine(hello["endpoint"])',
+        'contact = _confine(hello["endpoint"])\n'
+        '    os.environ["KAGGLE_API_TOKEN"] = hello["credential"]["content"]',
+        "tests/controller/test_worker.py::test_what_the_client_starts_is_not_told_the_credential",
+    ),
+    Protection(
+        "what killed workers leave is removed by the next start (I10)",
+        "orchestrator/cli/workplace.py",
+        "shutil.rmtree(homes, ignore_errors=True)",
+        "pass",
+        _CANARIES + "a_kill_in_the_middle_of_an_upload_leaves_nothing_after_the_next_start",
+    ),
+    Protection(
+        "no text with a secret is kept in the journal (I10)",
+        _JOURNAL,
+        "kept = _cleaned(data, self._clean) if self._clean else data",
+        "kept = data",
+        _CANARIES + "what_a_session_says_is_told_without_secrets",
+    ),
+    Protection(
+        "an internal error is told without secrets (I10)",
+        "orchestrator/cli/crashes.py",
+        "sys.stderr.write(leaks.redact(text, secrets))",
+        "sys.stderr.write(text)",
+        _CANARIES + "a_crash_tells_no_secret",
     ),
     Protection(
         "a credential that others may read is refused (I10)",
