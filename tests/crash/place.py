@@ -87,7 +87,8 @@ class Place:
             **inherited,
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
-            "PYTHONPATH": str(ROOT),
+            # A mutated copy of the code, if the test runs on one, goes first.
+            "PYTHONPATH": os.pathsep.join([*_given_paths(), str(ROOT)]),
             "PYTHONFAULTHANDLER": "1",
             "COLUMNS": "140",
             **pointing_at(self.local),
@@ -242,6 +243,10 @@ def kill_tree(process: psutil.Popen) -> None:
             for member in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     getattr(member, act)()
+
+
+def _given_paths() -> list[str]:
+    return [path for path in [os.environ.get("PYTHONPATH")] if path]
 
 
 def _token(text: str) -> str | None:
