@@ -36,6 +36,20 @@ def test_each_session_is_one_row_in_order(journal, session_events):
     assert (rows[0].first_loss, rows[0].last_loss, rows[0].val_loss) == (3.0, 2.0, None)
 
 
+def test_a_journal_that_the_chain_left_behind_keeps_the_rows_it_had(journal, session_events):
+    known = journal(session_events(1), session_events(2))
+    verified = [event.data for event in known if event.kind is Kind.CHECKPOINT_VERIFIED]
+    head = {"checkpoint": verified[1]["checkpoint"] | {"sha256": "9" * 64}, "version": 4}
+    found = [("recovered", {"head": head, "heads": 4, "attempt": 1})]
+
+    rows = report.rows(journal(session_events(1), session_events(2), found))
+
+    assert [(row.session, row.dataset_version) for row in rows] == [(1, 1), (2, 2), (4, 4)]
+    same = {"head": head | {"checkpoint": verified[1]["checkpoint"]}, "heads": 2, "attempt": 1}
+    again = report.rows(journal(session_events(1), session_events(2), [("recovered", same)]))
+    assert [(row.session, row.seconds != {}) for row in again] == [(1, True), (2, True)]
+
+
 def test_a_row_tells_where_its_seconds_went(journal, session_events):
     (row,) = report.rows(journal(session_events()))
 

@@ -78,13 +78,6 @@ ADOPTING = [
         _BACKUPS + "a_checkpoint_that_the_chain_went_on_without_is_not_published",
     ),
     Protection(
-        "the dataset is looked at right before it is published to, however old the intent",
-        _PUBLISH,
-        "if newest <= publication.base_version:",
-        "if True:",
-        _BACKUPS + "a_backup_of_any_event_goes_on_from_where_the_chain_is",
-    ),
-    Protection(
         "a first session whose checkpoint was accepted already is not repeated",
         _PREFLIGHT,
         "if isinstance(info, Gone) or info.current_version <= context.state.dataset_version:",
