@@ -130,9 +130,9 @@ MACHINE = (
     ),
     Row(
         "one call is answered with 401",
-        "the client deletes a copy of the credential, the user's own file is intact",
+        "the client, which deletes credential files then, has none: the user's own is intact",
         (),
-        ("test_c7_a_401_deletes_only_a_copy_of_the_credential",),
+        ("test_c7_a_401_deletes_no_credential",),
     ),
     Row(
         "another version of the client, or one that does not start",
