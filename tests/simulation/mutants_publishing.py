@@ -136,7 +136,7 @@ PUBLISHING = [
         _PUBLISH,
         "if not context.is_settled(publication.sent_age, patience):",
         "if False:",
-        invariants=("I2", "I11"),
+        invariants=("I2", "I11", "I12"),
     ),
     Protection(
         "a read that fails does not show that a version is absent",
@@ -191,7 +191,7 @@ PUBLISHING = [
         _PUBLISH,
         "if published_names(files, manifest) != set(_files(pending)):",
         "if False:",
-        invariants=("I2", "I4", "I11"),
+        invariants=("I2", "I4", "I11", "I12"),
     ),
     Protection(
         "the head is a version whose files have their sizes",

@@ -51,8 +51,8 @@ def test_every_storm_ends_at_the_target_with_nothing_broken(first, tally):
 
 
 def test_storms_strike_every_mutation_and_kill_at_every_number_of_heads(tally):
-    if not tally.schedules:
-        pytest.skip("none of the storms was run in this process")
+    if tally.schedules < SCHEDULES / 4:
+        pytest.skip("too few of the storms were run in this process")
     each = tally.schedules / SCHEDULES
     struck = {what: [tally.struck[f"{what} {head}"] for head in range(HEADS)] for what in LEAST}
 
