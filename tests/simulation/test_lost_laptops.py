@@ -63,7 +63,7 @@ class LaptopStorm(Storm):
 
     def __init__(self, seed):
         super().__init__(seed)
-        self.at = random.Random(f"laptop {seed}").randrange(3, 80)  # noqa: S311
+        self.at = random.Random(f"laptop {seed}").randrange(3, 65)  # noqa: S311
         self.found = Counter()  # what became of the head: the same one, or the next one
 
     def act(self, run):
