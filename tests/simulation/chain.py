@@ -104,6 +104,7 @@ class Simulation:
         self.effects = Effects(plan.kill)
         self._struck = Watched("kaggle", FaultyKaggle(self.kaggle, plan.strike), self.effects)
         self.watch = Watch(self)
+        self.host.on_mutation = self.watch.on_mutation
         self.restarts = -1
         self.lost: list[tuple[Event, ...]] = []  # the journals of laptops that are gone
         self._journal: Journal | None = None

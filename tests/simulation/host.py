@@ -64,7 +64,6 @@ class Landing:
     """What a controller just changed: a kernel or a dataset, and with which token and files."""
 
     what: str  # "push" or "publish"
-    slug: str
     token: str | None
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -98,6 +97,7 @@ class Host:
             version, self.script
         )
         self.twist: Callable[[str], Twist | None] = lambda _operation: None
+        self.on_mutation: Callable[[str, str], None] | None = None  # asked for, landed or not
         self.on_landing: Callable[[Landing], None] | None = None
         self.twisted: set[str | None] = set()  # tokens of pushes that the platform spoilt
         self._blobs: dict[str, bytes] = {}
@@ -121,6 +121,11 @@ class Host:
 
     # What clients do
 
+    def ask(self, what: str, slug: str) -> None:
+        """Tell that a client asks for a change, which may be refused."""
+        if self.on_mutation:
+            self.on_mutation(what, slug)
+
     def save(self, push: Push, *, by_hand: bool = False) -> Saved:
         parameters = body.read_parameters(push.source)
         live = [number for number in self._ours if self._session(number).is_open]
@@ -134,7 +139,7 @@ class Host:
             self._ours.append(self.world.open_sessions(self.now)[-1].session_id)
         self._due_at = self._next_moment()
         if not by_hand:
-            self._tell(Landing("push", push.slug, token))
+            self._tell(Landing("push", token))
         return saved
 
     def create(self, draft: Draft, contents: Mapping[str, bytes]) -> None:
@@ -143,7 +148,7 @@ class Host:
         )
         self._notes[draft.slug] = [draft.description]
         self._sent[draft.slug] = [contents.get("manifest.json", b"")]
-        self._tell(Landing("publish", draft.slug, _token(draft.description), contents))
+        self._tell(Landing("publish", _token(draft.description), contents))
 
     def publish(
         self, dataset: str, notes: str, contents: Mapping[str, bytes], *, by_hand: bool = False
@@ -160,7 +165,7 @@ class Host:
         self._notes[dataset].append(notes)
         self._sent[dataset].append(contents.get("manifest.json", b""))
         if not by_hand:
-            self._tell(Landing("publish", dataset, _token(notes), contents))
+            self._tell(Landing("publish", _token(notes), contents))
 
     def content(self, key: str) -> bytes:
         return self._blobs[key]

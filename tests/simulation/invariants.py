@@ -112,12 +112,16 @@ class Watch:
         is_long = state.wait_reason in LONG_WAITS
         return LONGEST_WAIT_SECONDS if is_long else DAY_SECONDS
 
+    def on_mutation(self, what: str, slug: str) -> None:
+        """Whatever is asked to be changed must be the chain's own."""
+        settings = self._run.settings
+        own = settings.kernel_slug if what == "push" else settings.dataset_slug
+        require(slug == own, "I9", f"{slug} was to be changed")
+
     def on_landing(self, landing: "Landing", state: State) -> None:
         """Whatever lands must be what the journal says was sent this moment."""
         self.opportunities += 1
-        settings, token = self._run.settings, landing.token
-        own = settings.kernel_slug if landing.what == "push" else settings.dataset_slug
-        require(landing.slug == own, "I9", f"{landing.slug} was changed")
+        token = landing.token
         if landing.what == "push":
             sent = state.phase is Phase.PUSH_UNKNOWN and state.push
             require(sent and sent.sent_age is not None, "I8", f"a push landed in {state.phase}")

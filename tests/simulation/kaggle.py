@@ -39,6 +39,7 @@ class SimulatedKaggle:
 
     def push(self, request: PushRequest) -> Done[Pushed] | Refused | LandedBad:
         self._spend_time()
+        self.host.ask("push", request.kernel)
         push = Push(
             owner=OWNER,
             slug=request.kernel,
@@ -188,6 +189,7 @@ class SimulatedKaggle:
         self, request: PublishRequest, make: Callable[[Mapping[str, bytes]], None]
     ) -> Done[None] | Refused:
         self._spend_time()
+        self.host.ask("publish", request.dataset)
         try:
             make({name: content_of(f"{request.folder}/{name}") for name in request.files})
         except Refusal as refusal:

@@ -137,7 +137,7 @@ def test_a_change_to_somebody_elses_dataset_is_noticed(simulate):
     fault = Fault("create_dataset", elsewhere_too)
     run = simulate(faults=[fault])
 
-    with pytest.raises(Violation, match="I9: somebody-elses was changed"):
+    with pytest.raises(Violation, match="I9: somebody-elses was to be changed"):
         run.run()
 
 
@@ -145,7 +145,7 @@ def test_a_push_to_somebody_elses_kernel_is_noticed(simulate):
     fault = Fault("push", lambda call, request: call(replace(request, kernel=NEIGHBOUR)))
     run = simulate(faults=[fault])
 
-    with pytest.raises(Violation, match=f"I9: {NEIGHBOUR} was changed"):
+    with pytest.raises(Violation, match=f"I9: {NEIGHBOUR} was to be changed"):
         run.run()
 
 
