@@ -1,6 +1,7 @@
 """A project folder, a standing local Kaggle, real controllers to kill, and what is true of all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import subprocess
@@ -25,8 +26,9 @@ from tests.running import (
     wait_until,
 )
 from tests.simulation import session as body
-from tests.simulation.chain import CHAIN, TEMPLATE
+from tests.simulation.chain import CHAIN, DATASET, KERNEL, TEMPLATE
 from tests.simulation.host import TruePush, TrueVersion
+from tests.simulation.invariants import require
 from tests.simulation.truth import check_always, check_reached
 
 SESSIONS = 3
@@ -185,11 +187,14 @@ class Place:
 class Witness:
     """One chain as `simulation/truth.py` looks at it: journal, output folder and the world."""
 
+    neighbours_as_made = ()
+
     def __init__(self, place: Place, events: tuple[Event, ...], state: State) -> None:
         self.events, self.state = events, state
         self.lost: list[tuple[Event, ...]] = []  # its journal never is
         self.output = place.output
-        self.host = self
+        self.host = self.watch = self
+        self._store = place.state_dir / "store"
         self._truth = place.local.state()
         self._blobs = place.local.platform.blobs
 
@@ -217,13 +222,27 @@ class Witness:
             TrueVersion(
                 number=version["number"],
                 token=_token(version["notes"] if version["number"] > 1 else description),
-                files=body.packed(
-                    {n: self._blobs.path(key).read_bytes() for n, key, _ in version["files"]}
-                ),
+                files=body.packed(files),
+                sent_manifest=files["manifest.json"],
                 has_failed=False,
             )
             for version in (found[0]["versions"] if found else ())
+            for files in [{n: self._blobs.path(key).read_bytes() for n, key, _ in version["files"]}]
         ]
+
+    def neighbours(self) -> tuple[str, ...]:
+        """Whatever else is in the account, where nobody but the chain has made anything."""
+        kernels = [found["slug"] for found in self._truth["kernels"]]
+        datasets = [found["draft"]["slug"] for found in self._truth["datasets"]]
+        return tuple({*kernels, *datasets} - {KERNEL, DATASET})
+
+    def check_kept(self) -> None:
+        """Every checkpoint that was ever verified is here, byte for byte."""
+        for event in self.kinds(Kind.CHECKPOINT_VERIFIED):
+            kept = event.data["checkpoint"]
+            copy = self._store / kept["manifest_sha256"] / kept["file"]
+            digest = hashlib.sha256(copy.read_bytes()).hexdigest()
+            require(digest == kept["sha256"], "I7", f"{kept['file']} has changed")
 
     def _live_beside(self, session_id: int) -> int:
         sessions = {session["session_id"]: session for session in self._truth["sessions"]}

@@ -82,6 +82,8 @@ class TrueVersion:
 class Host:
     """A world with bytes, in which sessions run and things happen that no client asked for."""
 
+    neighbours_as_made = ([NEIGHBOURS_SOURCE], [NEIGHBOURS_FILES])
+
     def __init__(
         self,
         clock: VirtualClock,

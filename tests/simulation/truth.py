@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from orchestrator.machine import Event, Kind, Phase
 from tests.simulation.chain import DATASET, KERNEL, Simulation
-from tests.simulation.host import NEIGHBOURS_FILES, NEIGHBOURS_SOURCE
 from tests.simulation.invariants import require
 from tests.simulation.session import read_weights, weights
 
@@ -159,8 +158,8 @@ def _check_versions(run: Simulation) -> None:
 
 def _check_neighbours(run: Simulation) -> None:
     """What lies beside the chain in the same account, by like names, is as it was."""
-    untouched = ([NEIGHBOURS_SOURCE], [NEIGHBOURS_FILES])
-    require(run.host.neighbours() == untouched, "I9", "a neighbour's kernel or dataset was changed")
+    are_untouched = run.host.neighbours() == run.host.neighbours_as_made
+    require(are_untouched, "I9", "a neighbour's kernel or dataset was changed")
 
 
 def _check_output_folder(run: Simulation) -> None:
