@@ -2,23 +2,26 @@
 
 The controller never unpickles: a checkpoint is bytes with a hash, and a zip whose members are
 listed in the manifest. Verification climbs a ladder and stops at the first step that fails:
-name and size, manifest and lineage, SHA-256 of every file, container (`containers.py`), members.
+name and size, manifest and lineage, SHA-256 of every file, container (`containers.py`), members,
+finite numbers, the head's tensors (`tensors.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator import contract
-from orchestrator.containers import check_container, check_suffix, read_archive
+from orchestrator.archives import read_listed
+from orchestrator.containers import check_container, check_suffix
 from orchestrator.errors import CheckpointError
 from orchestrator.files import Files
 from orchestrator.model import Checkpoint, Parent
 from orchestrator.names import check_name
+from orchestrator.tensors import Inventory, check_like
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 << 20
@@ -160,8 +163,17 @@ def is_as_listed(files: Files, folder: Path, entry: Mapping[str, Any]) -> bool:
     return bool(files.sha256(folder, name) == entry["sha256"])
 
 
-def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
-    """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed."""
+def verify_file(
+    files: Files, folder: Path, entry: Mapping[str, Any], head: Inventory | None = None
+) -> None:
+    """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed.
+
+    Args:
+        files: the door to the disk.
+        folder: where the file arrived.
+        entry: what the manifest says of it.
+        head: the tensors that a checkpoint is to have; None if there are none to compare with.
+    """
     name = entry["name"]
     size = files.size_bytes(folder, name)
     if size is None:
@@ -171,25 +183,14 @@ def verify_file(files: Files, folder: Path, entry: Mapping[str, Any]) -> None:
     if files.sha256(folder, name) != entry["sha256"]:
         raise CheckpointError(f"{name} does not match its SHA-256")
     try:
-        if "members" in entry:
-            _verify_members(folder / name, entry["members"])
+        if entry["kind"] == "checkpoint":
+            check_like(read_listed(folder / name, entry.get("members")), head)
+        elif "members" in entry:
+            read_listed(folder / name, entry["members"])
         else:
             check_container(folder / name)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-
-
-def _verify_members(path: Path, members: Sequence[Mapping[str, Any]]) -> None:
-    """Compare the archive's members with the list."""
-    listed = {member["path"]: member for member in members}
-    found = read_archive(path)
-    if found.keys() != listed.keys() or len(members) != len(listed):
-        raise CheckpointError("it holds other members than listed")
-    for name, member in found.items():
-        if member.bytes != listed[name]["bytes"]:
-            raise CheckpointError(f"member {name} has another size")
-        if member.sha256 != listed[name]["sha256"]:
-            raise CheckpointError(f"member {name} does not match")
 
 
 def published_names(files: Mapping[str, int], manifest: Mapping[str, Any]) -> set[str]:

@@ -133,9 +133,10 @@ def _fetch_files(
     session rebuilds them from the checkpoint, so they are left out and cost nothing.
     """
     kept, needed = [], manifest.needed(checkpoint)
+    head = copies.head_tensors(context)
     for entry in [*needed, *manifest.spare(checkpoint)]:
         try:
-            if stop := fetch_verified(context, folder, entry):
+            if stop := fetch_verified(context, folder, entry, head):
                 return stop
             kept.append(entry["name"])
         except CheckpointError:

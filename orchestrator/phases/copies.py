@@ -7,9 +7,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from orchestrator.archives import read_tensors
 from orchestrator.checkpoints import MANIFEST, MANIFEST_LIMIT_BYTES, Manifest, is_as_listed
+from orchestrator.errors import CheckpointError
 from orchestrator.machine import Kind
 from orchestrator.phases.context import Context
+from orchestrator.tensors import Inventory
 
 
 def is_whole(context: Context, manifest_sha256: str, names: Iterable[str]) -> bool:
@@ -41,3 +44,17 @@ def deliver(context: Context, manifest_sha256: str) -> None:
         context.journal.append(Kind.SET_ASIDE, file=name, kept_as=kept)
 
     context.files.deliver(manifest_sha256, tell)
+
+
+def head_tensors(context: Context) -> Inventory | None:
+    """Return what tensors the head has, read from its copy here; None if there is no whole one."""
+    if (head := context.state.head) is None:
+        return None
+    stored, checkpoint = context.files.stored(head.checkpoint.manifest_sha256), head.checkpoint
+    listed = {"name": checkpoint.file, "bytes": checkpoint.bytes, "sha256": checkpoint.sha256}
+    if not is_as_listed(context.files, stored, listed):
+        return None
+    try:
+        return read_tensors(stored / checkpoint.file)
+    except CheckpointError:
+        return None  # an older kchain accepted what this one would not

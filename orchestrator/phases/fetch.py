@@ -16,6 +16,7 @@ from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Push
 from orchestrator.phases.context import MISSING_SECONDS, Context, Stop
+from orchestrator.tensors import Inventory
 
 T = TypeVar("T")
 
@@ -57,7 +58,9 @@ def fetch_document(
     return _patiently(attempt)
 
 
-def fetch_verified(context: Context, folder: Path, entry: Mapping[str, Any]) -> Stop | None:
+def fetch_verified(
+    context: Context, folder: Path, entry: Mapping[str, Any], head: Inventory | None
+) -> Stop | None:
     """Bring what is missing of one file that the manifest lists, and verify it."""
     name, limit = entry["name"], min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
 
@@ -66,7 +69,7 @@ def fetch_verified(context: Context, folder: Path, entry: Mapping[str, Any]) -> 
             is_here = context.files.size_bytes(folder, name) == entry["bytes"]
             if not is_here and (stop := _bring(context, folder, FOLDER + name, limit)):
                 return stop
-            verify_file(context.files, folder, entry)
+            verify_file(context.files, folder, entry, head)
         except CheckpointError:
             context.files.discard(folder, name)
             raise
