@@ -9,13 +9,18 @@ import functools
 import hashlib
 import io
 import json
+import math
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_UNPACKED = re.compile(r"(.*\.pt)/archive/state\.json")
+from tests.torchlike import Tensor, members
+
+_UNPACKED = re.compile(r"(.*\.pt)/archive/(data\.pkl|data/0)")
+_NUMBERS = struct.Struct("<33f")  # the only tensor of a checkpoint: its step, and its weights
 _PARAMETERS = re.compile(
     r"^PARAMETERS = json\.loads\(r'''\n(.*?)\n'''\)$", re.MULTILINE | re.DOTALL
 )
@@ -36,6 +41,8 @@ class Script:
     denies_parent: bool = False  # a manifest that names no parent
     keeps_history: bool = True  # false: a training of somebody's own, that saves its state alone
     saves_every: int | None = None  # steps between the checkpoints that it leaves beside the newest
+    diverges_at: float = math.inf  # the step from which on its weights are not finite
+    reshapes: bool = False  # a training whose weights get another shape
 
 
 @functools.cache
@@ -48,16 +55,18 @@ def weights(step: int) -> str:
 def read_weights(checkpoint: bytes) -> tuple[int, str]:
     """The step and the weights that a checkpoint file holds."""
     with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
-        state = json.loads(archive.read("archive/state.json"))
-    return state["step"], state["weights"]
+        step, *value = _NUMBERS.unpack(archive.read("archive/data/0"))
+    return int(step), bytes(map(int, value)).hex()
 
 
 def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files of which a checkpoint may have been unpacked, with that checkpoint as one file."""
-    found = {}
-    for path, content in files.items():
-        match = _UNPACKED.fullmatch(path)
-        found |= {match[1]: _archive(content)} if match else {path: content}
+    unpacked = {path: match for path in files if (match := _UNPACKED.fullmatch(path))}
+    found = {path: content for path, content in files.items() if path not in unpacked}
+    for path, match in unpacked.items():
+        if match[2] == "data/0":
+            pickled = files[f"{match[1]}/archive/data.pkl"]
+            found[match[1]] = _archive(pickled, files[path])
     return found
 
 
@@ -129,7 +138,7 @@ def _checkpoints(
     at: float,
 ) -> dict[str, bytes]:
     """The folder `checkpoints/` at the end of the session; the newest state stands last."""
-    saved = [_save(step, value, at) for step, value in states]
+    saved = [_save(script, step, value, at) for step, value in states]
     step, name = states[-1][0], saved[-1][0]["name"]
     small = {
         "history": ("training_history.json", _history(parameters, mounted, step)),
@@ -151,18 +160,20 @@ def _checkpoints(
     return {**files, "manifest.json": json.dumps(manifest).encode()}
 
 
-def _save(step: int, value: str, at: float) -> tuple[dict[str, Any], bytes]:
+def _save(script: Script, step: int, value: str, at: float) -> tuple[dict[str, Any], bytes]:
     """One checkpoint, and what the manifest says of it."""
-    content = json.dumps({"step": step, "weights": value}).encode()
-    data = _archive(content)
-    member = {"path": "state.json", "bytes": len(content), "sha256": _sha256(content)}
+    numbers = [float(step), *bytes.fromhex(value)]
+    if step >= script.diverges_at:
+        numbers[-1] = math.nan
+    content, pickled = _NUMBERS.pack(*numbers), _pickled(reshaped=script.reshapes)
+    data = _archive(pickled, content)
     entry = {
         **_entry(f"checkpoint_epoch1_step{step}.pt", "checkpoint", data, at),
         "epoch": 1,
         "step": step,
         "train_loss": 1 / (step + 1),
         "val_loss": None,
-        "members": [member],
+        "members": [_member("data.pkl", pickled), _member("data/0", content)],
     }
     return entry, data
 
@@ -172,11 +183,23 @@ def _entry(name: str, kind: str, data: bytes, at: float) -> dict[str, Any]:
     return {"name": name, "kind": kind, **facts}
 
 
+def _member(path: str, content: bytes) -> dict[str, Any]:
+    return {"path": path, "bytes": len(content), "sha256": _sha256(content)}
+
+
+@functools.cache
+def _pickled(*, reshaped: bool) -> bytes:
+    """What torch would write beside the numbers of `{"model": {"weights": tensor}}`."""
+    numbers = Tensor([0.0] * 33, shape=(3, 11) if reshaped else (33,))
+    return members({"model": {"weights": numbers}})["data.pkl"]
+
+
 @functools.lru_cache
-def _archive(content: bytes) -> bytes:
+def _archive(pickled: bytes, numbers: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("archive/state.json", (1980, 1, 1, 0, 0, 0)), content)
+        for path, content in (("data.pkl", pickled), ("data/0", numbers)):
+            archive.writestr(zipfile.ZipInfo(f"archive/{path}", (1980, 1, 1, 0, 0, 0)), content)
     return buffer.getvalue()
 
 
