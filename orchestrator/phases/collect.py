@@ -133,10 +133,9 @@ def _fetch_files(
     session rebuilds them from the checkpoint, so they are left out and cost nothing.
     """
     kept, needed = [], manifest.needed(checkpoint)
-    head = copies.head_tensors(context)
     for entry in [*needed, *manifest.spare(checkpoint)]:
         try:
-            if stop := fetch_verified(context, folder, entry, head):
+            if stop := fetch_verified(context, folder, entry):
                 return stop
             kept.append(entry["name"])
         except CheckpointError:

@@ -15,8 +15,8 @@ from orchestrator.checkpoints import CHECKPOINT_LIMIT_BYTES, MANIFEST_LIMIT_BYTE
 from orchestrator.errors import CheckpointError
 from orchestrator.kaggle.port import Gone, OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Push
+from orchestrator.phases import copies
 from orchestrator.phases.context import MISSING_SECONDS, Context, Stop
-from orchestrator.tensors import Inventory
 
 T = TypeVar("T")
 
@@ -58,9 +58,7 @@ def fetch_document(
     return _patiently(attempt)
 
 
-def fetch_verified(
-    context: Context, folder: Path, entry: Mapping[str, Any], head: Inventory | None
-) -> Stop | None:
+def fetch_verified(context: Context, folder: Path, entry: Mapping[str, Any]) -> Stop | None:
     """Bring what is missing of one file that the manifest lists, and verify it."""
     name, limit = entry["name"], min(entry["bytes"], CHECKPOINT_LIMIT_BYTES)
 
@@ -69,6 +67,7 @@ def fetch_verified(
             is_here = context.files.size_bytes(folder, name) == entry["bytes"]
             if not is_here and (stop := _bring(context, folder, FOLDER + name, limit)):
                 return stop
+            head = copies.head_tensors(context) if entry["kind"] == "checkpoint" else None
             verify_file(context.files, folder, entry, head)
         except CheckpointError:
             context.files.discard(folder, name)
