@@ -18,6 +18,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from orchestrator.errors import CheckpointError
 
 CONTRACT = 1
+TEXT_LIMIT_CHARACTERS = 64 << 10  # of one text or key in JSON from outside; none needs a tenth
 _TEMPLATE = files("kernel_template")
 
 
@@ -102,7 +103,8 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
 
 
 def strict_json(content: bytes, name: str) -> Any:
-    """Read JSON from outside: UTF-8, no key twice, no NaN, no end to nesting, no half character.
+    """Read JSON from outside: UTF-8, no key twice, no NaN, no end to nesting, no half character,
+    no text of a megabyte.
 
     Raises:
         CheckpointError: it is anything else.
@@ -111,9 +113,25 @@ def strict_json(content: bytes, name: str) -> Any:
         document = _STRICT.decode(content.decode("utf-8"))
         if b"\\ud" in content.lower():  # an escaped surrogate; alone it cannot be printed
             json.dumps(document, ensure_ascii=False).encode()
+        if len(content) > TEXT_LIMIT_CHARACTERS:
+            _check_texts(document)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the {name} is not valid JSON: {str(error)[:200]}") from error
     return document
+
+
+def _check_texts(document: Any) -> None:
+    """Raise ValueError if a text or a key, however deep, is longer than the limit."""
+    left = [document]
+    while left:
+        found = left.pop()
+        if isinstance(found, str) and len(found) > TEXT_LIMIT_CHARACTERS:
+            raise ValueError(f"a text has more than {TEXT_LIMIT_CHARACTERS:,} characters")
+        if isinstance(found, dict):
+            left.extend(found)
+            left.extend(found.values())
+        elif isinstance(found, list):
+            left.extend(found)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class _Machine:
 
     def mark(self) -> None:
         if len(self.below) >= MARK_LIMIT:
-            raise CheckpointError(f"its pickle nests more than {MARK_LIMIT} deep")
+            raise CheckpointError(f"its pickle nests more than {MARK_LIMIT:,} deep")
         self.below.append(self.stack)
         self.stack = []
 

@@ -94,11 +94,12 @@ def as_storage(described: object) -> Storage:
 
 def call(called: object, arguments: object) -> object:
     """Return what comes of calling a name, as far as it is known."""
-    text = called.name if isinstance(called, Name) else "what is no name"
-    shown = text.replace(" ", ".")
-    if text not in _CALLS or not isinstance(arguments, tuple):
+    if not isinstance(called, Name):
+        raise CheckpointError("its pickle calls what is no name")
+    lengths, made = _CALLS.get(called.name, ((), None))
+    shown = called.name.replace(" ", ".")
+    if made is None or not isinstance(arguments, tuple):
         raise CheckpointError(f"its pickle calls {shown}")
-    lengths, made = _CALLS[text]
     if len(arguments) not in lengths:
         raise CheckpointError(f"its pickle calls {shown} in an odd way")
     return made(arguments)
@@ -145,7 +146,7 @@ def key_of(key: object, position: int) -> object:
     if key is None or type(key) in (bool, float) or (type(key) is int and abs(key) >> 63 == 0):
         return key
     if type(key) is tuple and len(key) <= 8:
-        parts = [str(each) for each in key if type(each) in (str, int, float, bool)]
+        parts = [repr(each) for each in key if type(each) in (str, int, float, bool)]
         if len(parts) == len(key) and sum(map(len, parts)) <= _KEY_CHARACTERS:
             return (repr(parts),)
     return ("?", str(position))

@@ -1,5 +1,6 @@
 """Archives as `torch.save` writes them, made without torch: fast, and as wrong as a test wants."""
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 
@@ -23,6 +24,12 @@ class Tensor:
     form: str = "f"
 
 
+class Joined(tuple):
+    """Values and opcodes, one after the other."""
+
+    __slots__ = ()
+
+
 @dataclass
 class Writer:
     """Writes a pickle of protocol 2; what it meets of tensors stays beside it."""
@@ -37,15 +44,14 @@ class Writer:
                 written = value
             case bool() | None:
                 written = {True: b"\x88", False: b"\x89", None: b"N"}[value]
-            case int():
-                size = value.bit_length() // 8 + 1
-                written = b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True)
-            case float():
-                written = b"G" + struct.pack(">d", value)
+            case int() | float():
+                written = number(value)
             case str():
                 written = b"X" + struct.pack("<I", len(value.encode())) + value.encode()
             case Tensor():
                 written = self.tensor(value)
+            case Joined():
+                written = self.all(value)
             case tuple():
                 written = MARK + self.all(value) + TUPLE
             case list():
@@ -76,6 +82,22 @@ class Writer:
         return REBUILD + self.write((place, tensor.offset, shape, stride, False, ORDERED)) + b"R"
 
 
+def number(value):
+    if isinstance(value, float):
+        return b"G" + struct.pack(">d", value)
+    size = value.bit_length() // 8 + 1
+    return b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True)
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def pickled(state):
+    """The pickle of a state, without the numbers of its tensors."""
+    return members(state)["data.pkl"]
+
+
 def contiguous(shape):
     """The steps from number to number of a tensor whose numbers lie in their order."""
     steps, step = [], 1
@@ -90,3 +112,6 @@ def members(state, **others):
     writer = Writer()
     content = PROTOCOL + writer.write(state) + STOP
     return {"data.pkl": content, "byteorder": b"little", **writer.data, **others}
+
+
+STATE = {"model": {"w": Tensor([0.5, 1.0, 1.5, 2.0], shape=(2, 2))}, "step": 10}

@@ -143,8 +143,9 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
         case Kind.CHECKPOINT_DAMAGED | Kind.PUBLISH_WITHDRAWN:
             return f"session {state.session}: {data['message']}"
         case Kind.CHECKPOINT_VERIFIED:
-            checkpoint, lost = data["checkpoint"], data.get("lost")
-            older = f"; {', '.join(lost)} is not what the manifest lists" if lost else ""
+            checkpoint, lost = data["checkpoint"], data.get("lost") or []
+            why = data.get("why") or f"{', '.join(lost)} is not what the manifest lists"
+            older = f"; {why}" if lost else ""
             return (
                 f"session {state.session}: verified {checkpoint['file']}"
                 f" ({checkpoint['bytes']:,} bytes, sha256 {checkpoint['sha256'][:12]}){older}"

@@ -63,7 +63,7 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
     )
     if isinstance(manifest, Stop):
         return manifest.wake
-    kept = copies.promoted(context, manifest)
+    kept, why = copies.promoted(context, manifest), ""
     if kept:
         context.files.forget_incoming(push.token)
     else:
@@ -71,11 +71,14 @@ def _collect(context: Context, push: Push, listed: Mapping[str, OutputFile]) -> 
         if isinstance(fetched, Stop):
             return fetched.wake
         said = [VERDICT] if verdict else []
-        kept = [*fetched, MANIFEST, *said]
+        names, why = fetched
+        kept = [*names, MANIFEST, *said]
         context.files.promote(folder, manifest.sha256, kept, anew=True)
     checkpoint = as_checkpoint(manifest, verdict, kept)
     lost = [entry["name"] for entry in manifest.checkpoints if entry["step"] > checkpoint.step]
-    context.journal.append(Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body(), lost=lost)
+    context.journal.append(
+        Kind.CHECKPOINT_VERIFIED, checkpoint=checkpoint.to_body(), lost=lost, why=why
+    )
     return None
 
 
@@ -103,8 +106,9 @@ def _fetch_newest(
     folder: Path,
     manifest: Manifest,
     listed: Mapping[str, OutputFile],
-) -> list[str] | Stop:
-    """Bring the newest checkpoint that is what the manifest says; return the names to keep.
+) -> tuple[list[str], str] | Stop:
+    """Bring the newest checkpoint that can be accepted; return the names to keep, and what was
+    wrong with the newer one.
 
     An older one is turned to only when Kaggle has finished saving: until then the newest may
     still come.
@@ -113,10 +117,11 @@ def _fetch_newest(
     if context.files.free_bytes() < ROOM_FACTOR * size:
         message = f"less than {ROOM_FACTOR * size:,} bytes are free for the next checkpoint"
         return Stop(context.wait("disk", message, context.settings.timing.retry_seconds))
-    problems = []
+    problems: list[CheckpointError] = []
     for checkpoint in manifest.checkpoints:
         try:
-            return _fetch_files(context, folder, manifest, checkpoint)
+            names = _fetch_files(context, folder, manifest, checkpoint)
+            return names if isinstance(names, Stop) else (names, "".join(map(str, problems[:1])))
         except CheckpointError as error:
             problems.append(error)
             if not _is_listing_stable(context, push, listed):

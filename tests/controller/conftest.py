@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 import random
 import shutil
 import socket
@@ -19,9 +18,9 @@ from orchestrator.journal import Journal
 from orchestrator.kaggle.port import OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from orchestrator.model import Checkpoint, Parent
+from tests import torchlike
 from tests.scripted import Reply, Script, serving
 
-STATE = pickle.dumps({"weights": list(range(50))}, protocol=2)
 TOKEN = "kc1." + "a" * 26
 
 
@@ -97,7 +96,7 @@ class Output:
         self.folder, self.parent, self.override = folder, parent, None
         self.also, self.downloaded = [], []  # other names in the listing; what was asked for
         self.name = f"checkpoint_epoch1_step{step}.pt"
-        members = members or {"data.pkl": STATE, "byteorder": b"little"}
+        members = members or torchlike.members(torchlike.STATE)
         self.write_archive(members)
         (folder / "training_history.json").write_text("{}")
         (folder / "latest_checkpoint.txt").write_text(self.name)
@@ -128,6 +127,10 @@ class Output:
         }
 
     @property
+    def session(self):
+        return self.body["session"]
+
+    @property
     def checkpoint(self):
         return self.body["files"][0]
 
@@ -141,17 +144,21 @@ class Output:
 
     def write_archive(self, members):
         """Write the checkpoint, and list it as it now is; members stay listed as they were."""
-        with zipfile.ZipFile(self.folder / self.name, "w") as archive:
-            for path, content in dict(members).items():
-                archive.writestr(f"archive/{path}", content)
+        write_archive(self.folder / self.name, members)
         if hasattr(self, "body"):
             self.relist()
 
-    def add_older(self, step):
-        """Leave an older checkpoint beside the newest; return its name."""
+    def add_older(self, step, members=None):
+        """Leave an older checkpoint beside the newest, with other members; return its name."""
         name = f"checkpoint_epoch1_step{step}.pt"
-        shutil.copy(self.folder / self.name, self.folder / name)
-        self.body["files"].append({**self.checkpoint, "name": name, "step": step})
+        if members is None:
+            shutil.copy(self.folder / self.name, self.folder / name)
+            older = {**self.checkpoint, "name": name}
+        else:
+            write_archive(self.folder / name, members)
+            listed = [member(path, content) for path, content in members.items()]
+            older = {**self.checkpoint, **self.entry(name, "checkpoint"), "members": listed}
+        self.body["files"].append({**older, "step": step})
         return name
 
     def list_members(self, members):
@@ -164,6 +171,12 @@ class Output:
     def entry(self, name, kind):
         content = (self.folder / name).read_bytes()
         return {"name": name, "kind": kind, **measured(content), "created_at": 1_000_000.0}
+
+
+def write_archive(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"archive/{name}", content)
 
 
 def measured(content):
@@ -183,8 +196,8 @@ def parent():
 def output(tmp_path):
     """Write what a session leaves into a folder of its own."""
 
-    def write(**arguments):
-        folder = tmp_path / "session-output"
+    def write(folder="session-output", **arguments):
+        folder = tmp_path / folder
         folder.mkdir()
         return Output(folder, **arguments)
 
@@ -306,11 +319,11 @@ def collect(tmp_path, clock, files, session_events, binding):
     path.write_text('[chain]\nname = "demo"\n[training]\npreset = "rehearsal"\n')
     settings = config.load(path, {"KCHAIN_KAGGLE_ENDPOINT": NOWHERE}).settings
 
-    def run(left):
+    def run(left, before=()):
         content = left.content if left.override is None else left.override
         (left.folder / "manifest.json").write_bytes(content)
         with Journal(tmp_path / "journal.db", "demo", clock) as journal:
-            for kind, data in [("bound", binding), *session_events()[:5]]:
+            for kind, data in [("bound", binding), *before, *session_events(left.session)[:5]]:
                 journal.append(Kind(kind), **data)
             for _ in range(60):
                 rng = random.Random(1)  # noqa: S311 - the same on every run

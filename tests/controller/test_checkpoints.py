@@ -16,6 +16,8 @@ from orchestrator.checkpoints import (
     verify_file,
 )
 from orchestrator.errors import CheckpointError
+from tests import torchlike
+from tests.torchlike import STATE
 
 
 @pytest.fixture
@@ -132,24 +134,22 @@ def test_a_file_that_is_not_the_one_listed_is_refused(verify, output, spoil, sai
 
 # The archive's members: here the file is the one listed, and the list does not fit it
 
-MEMBERS = {
-    "data.pkl": pickle.dumps({"weights": list(range(50))}, protocol=2),
-    "byteorder": b"little",
-}
+MEMBERS = torchlike.members(STATE, version=b"3")
 
 
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ({"data.pkl": MEMBERS["data.pkl"]}, "other members than listed"),
-        ({**MEMBERS, "version": b"1"}, "other members than listed"),
-        ({"data.pkl": MEMBERS["data.pkl"], "version": b"little"}, "other members than listed"),
-        ({**MEMBERS, "byteorder": b"big"}, "member byteorder has another size"),
-        ({**MEMBERS, "byteorder": b"LITTLE"}, "member byteorder does not match"),
+        (torchlike.members(STATE), "other members than listed"),
+        ({**MEMBERS, ".format_version": b"1"}, "other members than listed"),
+        (torchlike.members(STATE, other=b"3"), "is not torch's"),
+        ({**MEMBERS, "version": b"33"}, "member version has another size"),
+        ({**MEMBERS, "version": b"4"}, "member version does not match"),
+        ({**MEMBERS, "byteorder": b"big"}, "of another byte order"),
     ],
 )
 def test_an_archive_with_other_members_is_refused(verify, output, members, said):
-    left = output()
+    left = output(members=MEMBERS)
     left.write_archive(members)
 
     with pytest.raises(CheckpointError, match=said):
@@ -395,8 +395,8 @@ CHECKPOINT = "checkpoint_epoch1_step10.pt"
 def _unpacked(files, root):
     """A dataset version's files after the platform has opened the checkpoint's archive."""
     others = {name: size for name, size in files.items() if name != CHECKPOINT}
-    members = {f"{CHECKPOINT}/{root}data.pkl": 400, f"{CHECKPOINT}/{root}byteorder": 6}
-    return others | members
+    members = torchlike.members(STATE)
+    return others | {f"{CHECKPOINT}/{root}{path}": len(members[path]) for path in members}
 
 
 @pytest.mark.parametrize(

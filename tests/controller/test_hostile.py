@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from orchestrator.machine import Phase
-from tests.controller import corpora
+from tests.controller import corpora, corpora_tensors
 
 MEMORY_LIMIT_BYTES = 160 << 20  # twice the largest pickle that is looked into, and a little
 
@@ -44,7 +44,7 @@ def collect_and_watch(collect, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("case", corpora.ALL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*corpora.ALL, *corpora_tensors.ALL], ids=lambda case: case.name)
 def test_it_is_refused_and_says_why(collect_and_watch, output, files, case):
     left = output()
     case.spoil(left)
@@ -113,7 +113,10 @@ def test_ten_thousand_other_outputs_change_nothing(collect_and_watch, output):
 
 @pytest.mark.parametrize(
     "case",
-    [*corpora.BYTES, *corpora.ARCHIVES[::4], *corpora.PICKLES[::8]],
+    [
+        *(*corpora.BYTES, *corpora.ARCHIVES[::4], *corpora.PICKLES[::8]),
+        *(*corpora_tensors.NOT_FINITE, *corpora_tensors.SIZES[::4]),
+    ],
     ids=lambda case: case.name,
 )
 def test_an_older_checkpoint_of_the_same_session_is_taken_instead(

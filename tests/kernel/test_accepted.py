@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import pytest
 
+from orchestrator.archives import read_archive
 from orchestrator.checkpoints import Expectation, as_checkpoint, parse_manifest, verify_file
-from orchestrator.containers import read_archive
 from orchestrator.errors import CheckpointError
 from orchestrator.files import Files
 
@@ -55,7 +55,7 @@ def test_what_a_session_can_open_safely_is_accepted(state, load, tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save(state, path)
 
-    assert "data.pkl" in read_archive(path)
+    assert "data.pkl" in read_archive(path).members
     with torch.serialization.safe_globals([torch.torch_version.TorchVersion]):
         torch.load(path, weights_only=True)
 
