@@ -47,8 +47,8 @@ def opcodes(*parts):
 
 
 def laughing():
-    """Thirty lists, each of which holds the one before it twice."""
-    twice = (bytes([each - 1]) for each in range(1, 31))
+    """Many lists, each of which holds the one before it twice."""
+    twice = (bytes([each - 1]) for each in range(1, 23))
     lists = (LIST + b"q" + bytes([n[0] + 1]) + b"(h" + n + b"h" + n + b"e" for n in twice)
     return b"(" + LIST + b"q\0" + b"".join(lists) + b"t"
 
@@ -60,8 +60,8 @@ FILLED_LATER = Joined(
 )  # fmt: skip
 MOMENTS = {0: {"step": Tensor([1.0]), "exp_avg": Tensor([0.0, INFINITY])}}
 NOT_FINITE = [
-    Case("NaN", saving(weights(1.0, NAN)), "tensor 'model/w' is not finite"),
-    Case("infinity", saving(weights(1.0, INFINITY)), "tensor 'model/w' is not finite"),
+    Case("a weight that is NaN", saving(weights(1.0, NAN)), "tensor 'model/w' is not finite"),
+    Case("a weight that is infinite", saving(weights(1.0, INFINITY)), "tensor 'model/w' is not finite"),
     Case("minus infinity", saving(weights(-INFINITY, -INFINITY)), "'model/w' is not finite"),
     Case("a mask with a weight", saving(weights(0.0, -INFINITY, 0.5)), "'model/w' is not finite"),
     Case("a NaN with other bits", saving(weights(0xFF800001, form="I")), "'model/w' is not finite"),
@@ -107,7 +107,7 @@ SIZES = [
          "beyond the end"),
     Case("a negative offset", saving(weights(1.0, offset=-1)), "odd numbers"),
     Case("a negative stride", saving(weights(1.0, 2.0, stride=(-1,))), "odd numbers"),
-    Case("a negative shape", saving(weights(1.0, shape=(-1,), stride=(1,))), "odd numbers"),
+    Case("a shape below nothing", saving(weights(1.0, shape=(-1,), stride=(1,))), "odd numbers"),
     Case("an offset that is true", saving(weights(1.0, 2.0, shape=(1,), offset=True)),
          "odd numbers"),
     Case("an offset of 2^60", saving(weights(1.0, offset=1 << 60)), "odd numbers"),
@@ -121,7 +121,7 @@ CONFUSING = [
     Case("no tensor", saving({"weights": [1, 2, 3]}), "holds no tensor"),
     Case("no tensor, but JSON", packed(("archive/state.json", b"[1]")),
          "other members than listed|holds no tensor"),
-    Case("a key twice", opcodes(DICT, b"(", written("a"), b"N", written("a"), b"Nu"),
+    Case("a key twice in a state", opcodes(DICT, b"(", written("a"), b"N", written("a"), b"Nu"),
          "sets the key 'a' twice"),
     Case("a key twice in turn", opcodes(DICT, *(written("a"), b"Ns") * 2), "'a' twice"),
     Case("one and true", opcodes(DICT, b"(", written(1), b"N", written(True), b"Nu"), "twice"),
@@ -136,7 +136,7 @@ CONFUSING = [
     Case("two million dictionaries", opcodes(DICT * 2_000_000), "more than 1,000,000 things"),
     Case("two million Nones", opcodes(b"N" * 2_000_000), "more than 1,000,000 things"),
     Case("two things", opcodes(b"NN"), "does not end with one thing"),
-    Case("nothing", opcodes(), "does not end with one thing"),
+    Case("an empty stack", opcodes(), "does not end with one thing"),
     Case("a mark left open", opcodes(b"N(N"), "does not end with one thing"),
     Case("an end without a mark", opcodes(b"NNt"), "cannot be read"),
     Case("below a mark", opcodes(b"N(\x85"), "cannot be read"),

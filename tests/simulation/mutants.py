@@ -8,6 +8,7 @@ from tests.simulation.mutants_publishing import PUBLISHING
 from tests.simulation.mutants_pushing import PUSHING
 from tests.simulation.mutants_recovery import RECOVERY
 from tests.simulation.mutants_stray import STRAY
+from tests.simulation.mutants_tensors import TENSORS
 from tests.simulation.mutants_waste import WASTE
 from tests.simulation.protections import Protection
 
@@ -51,6 +52,7 @@ PROTECTIONS = [
     *RECOVERY,
     *ADOPTING,
     *APART,
+    *TENSORS,
     *STRAY,
     *WASTE,
 ]

@@ -195,9 +195,9 @@ APART = [
     ),
     Protection(
         "a pickle may hold only what tensors need",
-        "orchestrator/containers.py",
-        "            check_pickle(chunk)",
-        "            pass",
+        "orchestrator/symbols.py",
+        "if text not in _NAMES and not _DTYPE.fullmatch(text):",
+        "if False:",
         "tests/controller/test_hostile.py::test_it_is_refused_and_says_why",
     ),
     Protection(

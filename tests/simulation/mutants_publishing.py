@@ -81,8 +81,8 @@ PUBLISHING = [
     Protection(
         "what was kept by a process that died stays what it was",
         _COLLECT,
-        "kept = copies.promoted(context, manifest)",
-        "kept = []",
+        'kept, why = copies.promoted(context, manifest), ""',
+        'kept, why = [], ""',
         _SESSIONS
         + "an_older_checkpoint_that_was_kept_stays_when_the_process_dies_before_it_says_so",
     ),

@@ -56,7 +56,8 @@ def read_weights(checkpoint: bytes) -> tuple[int, str]:
     """The step and the weights that a checkpoint file holds."""
     with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
         step, *value = _NUMBERS.unpack(archive.read("archive/data/0"))
-    return int(step), bytes(map(int, value)).hex()
+    is_finite = all(map(math.isfinite, value))
+    return int(step), bytes(map(int, value)).hex() if is_finite else "not finite"
 
 
 def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:

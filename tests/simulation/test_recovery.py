@@ -148,6 +148,17 @@ def test_a_version_that_was_published_without_its_history_is_not_published_again
     assert len(run.kinds(Kind.PUBLISH_FOUND)) == 1
 
 
+def test_what_comes_after_a_recovery_is_compared_with_the_recovered_head(simulate):
+    lost = Act(when=live_in_session(3), do=lose_and_recover)
+    run = simulate(acts=[lost], scripts={3: Script(reshapes=True)})
+
+    run.run()
+
+    assert lost.fired == 1
+    check_reached(run, sessions=3, pushes=4)
+    assert "the head's is float32 of 33" in run.kinds(Kind.FRUITLESS)[0].data["message"]
+
+
 def test_a_chain_that_has_published_nothing_is_recovered_from_its_kernel_alone(simulate):
     lost = Act(when=live_in_session(1), do=lose_and_recover)
     run = simulate(acts=[lost])

@@ -106,6 +106,41 @@ def test_a_checkpoint_that_arrives_spoilt_is_replaced_by_an_older_one(simulate, 
     assert run.kinds(Kind.FRUITLESS) == []
 
 
+def test_a_checkpoint_that_is_not_finite_is_replaced_by_an_older_one(simulate):
+    run = simulate(scripts={2: replace(THREE_SAVED, diverges_at=20)})
+
+    run.run()
+
+    check_reached(run, sessions=3)
+    verified = [event.data for event in run.kinds(Kind.CHECKPOINT_VERIFIED)]
+    assert [each["checkpoint"]["step"] for each in verified] == [10, 18, 28]
+    assert verified[1]["lost"] == ["checkpoint_epoch1_step20.pt"]
+    assert verified[1]["why"] == (
+        "checkpoint_epoch1_step20.pt: tensor 'model/weights' is not finite"
+    )
+
+
+def test_a_session_none_of_whose_checkpoints_is_finite_is_tried_again(simulate):
+    run = simulate(scripts={2: replace(THREE_SAVED, diverges_at=11)})
+
+    run.run()
+
+    check_reached(run, sessions=3, pushes=4)
+    (fruitless,) = run.kinds(Kind.FRUITLESS)
+    assert fruitless.data["reason"] == "rejected"
+    assert "tensor 'model/weights' is not finite" in fruitless.data["message"]
+
+
+def test_a_checkpoint_with_other_shapes_than_the_heads_is_not_taken(simulate):
+    run = simulate(scripts={2: replace(THREE_SAVED, reshapes=True)})
+
+    run.run()
+
+    check_reached(run, sessions=3, pushes=4)
+    (fruitless,) = run.kinds(Kind.FRUITLESS)
+    assert "is float32 of 3 x 11; the head's is float32 of 33" in fruitless.data["message"]
+
+
 def test_a_file_that_changed_while_its_download_was_broken_off_is_fetched_anew(simulate):
     def break_off(call, file, sink, limit_bytes):
         content = Memory()
