@@ -13,7 +13,7 @@ LONGEST_MODULE = 500  # lines
 BOTTOM = {"errors", "model", "clock", "machine", "fold", "fold_pushes", "fold_publications"}
 MIDDLE = {
     *{"contract", "config", "disk", "journal", "files", "checkpoints", "containers", "opcodes"},
-    *{"delivery", "names"},
+    *{"archives", "delivery", "names", "symbols", "tensors"},
     *{"transfer", "kernel", "leaks", "quota", "report"},
 }
 # What each module of the controller may import of the controller; a star stands for a package.
@@ -32,9 +32,13 @@ MAY_IMPORT = {
     "names": {"errors"},
     "delivery": {"disk"},
     "files": {"delivery", "disk", "errors", "names"},
-    "opcodes": {"errors"},
-    "containers": {"contract", "errors", "opcodes"},
-    "checkpoints": {"containers", "contract", "errors", "files", "model", "names"},
+    "tensors": {"errors"},
+    "symbols": {"errors", "tensors"},
+    "opcodes": {"errors", "symbols", "tensors"},
+    "archives": {"errors", "opcodes", "tensors"},
+    "containers": {"archives", "contract", "errors", "tensors"},
+    "checkpoints": {"archives", "containers", "contract", "errors", "files", "model", "names"}
+    | {"tensors"},
     "leaks": set(),
     "kernel": {"config", "contract", "errors", "leaks", "machine"},
     "quota": {"model"},

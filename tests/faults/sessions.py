@@ -176,11 +176,16 @@ FILES = (
         ("test_what_is_not_strict_json_is_refused", REFUSED_SET),
     ),
     Row(
-        "the manifest is right, and tensors are missing or others",
-        "an archive's members must be those listed",
+        "the manifest is right, and tensors are missing, others, or not finite",
+        "an archive's members must be those listed, its weights and moments finite and of the"
+        " head's names, types and shapes; else an older checkpoint, or a fruitless attempt",
         (),
-        ("test_an_archive_with_other_members_is_refused", REFUSED_SET),
-        "values of right size are not judged here: the next session refuses or reports them",
+        (
+            "test_an_archive_with_other_members_is_refused",
+            REFUSED_SET,
+            "test_a_checkpoint_that_is_not_finite_is_replaced_by_an_older_one",
+            "test_a_checkpoint_with_other_shapes_than_the_heads_is_not_taken",
+        ),
     ),
     Row(
         "a checkpoint that would run code, or swells when opened",
