@@ -9,7 +9,7 @@ finite numbers, the head's tensors (`tensors.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,10 @@ def is_as_listed(files: Files, folder: Path, entry: Mapping[str, Any]) -> bool:
 
 
 def verify_file(
-    files: Files, folder: Path, entry: Mapping[str, Any], head: Inventory | None = None
+    files: Files,
+    folder: Path,
+    entry: Mapping[str, Any],
+    head: Callable[[], Inventory | None] = lambda: None,
 ) -> None:
     """Raise CheckpointError unless a downloaded file is, byte for byte, the one listed.
 
@@ -172,7 +175,7 @@ def verify_file(
         files: the door to the disk.
         folder: where the file arrived.
         entry: what the manifest says of it.
-        head: the tensors that a checkpoint is to have; None if there are none to compare with.
+        head: returns the tensors that a checkpoint is to have, None if there are none.
     """
     name = entry["name"]
     size = files.size_bytes(folder, name)
@@ -184,7 +187,7 @@ def verify_file(
         raise CheckpointError(f"{name} does not match its SHA-256")
     try:
         if entry["kind"] == "checkpoint":
-            check_like(read_listed(folder / name, entry.get("members")), head)
+            check_like(read_listed(folder / name, entry.get("members")), head())
         elif "members" in entry:
             read_listed(folder / name, entry["members"])
         else:

@@ -67,8 +67,7 @@ def fetch_verified(context: Context, folder: Path, entry: Mapping[str, Any]) -> 
             is_here = context.files.size_bytes(folder, name) == entry["bytes"]
             if not is_here and (stop := _bring(context, folder, FOLDER + name, limit)):
                 return stop
-            head = copies.head_tensors(context) if entry["kind"] == "checkpoint" else None
-            verify_file(context.files, folder, entry, head)
+            verify_file(context.files, folder, entry, lambda: copies.head_tensors(context))
         except CheckpointError:
             context.files.discard(folder, name)
             raise

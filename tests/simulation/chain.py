@@ -4,6 +4,7 @@ A run is determined by its seed and its plan. `Killed` ends a process in the mid
 the next one opens journal and disk anew, as a person's second `kchain run` would.
 """
 
+import functools
 import random
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from orchestrator import engine
+from orchestrator import archives, engine
 from orchestrator.config import Settings
 from orchestrator.disk import Disk
 from orchestrator.errors import NotNow
@@ -37,6 +38,8 @@ RESTART_SECONDS = 5.0  # from the death of a controller to the next one
 # Kaggle's own patience, with fewer polls: what happens between two of them is all the same.
 TIMING = {"poll_seconds": 600.0}
 MOST_TICKS = 2_000
+# What a pickle describes follows from its bytes, and all sessions write the same one or two.
+archives.read_pickle = functools.lru_cache(maxsize=8)(archives.read_pickle)
 
 
 @dataclass

@@ -23,7 +23,7 @@ TENSORS = [
     Protection(
         "a checkpoint has the head's tensors",
         _CHECKPOINTS,
-        'check_like(read_listed(folder / name, entry.get("members")), head)',
+        'check_like(read_listed(folder / name, entry.get("members")), head())',
         'check_like(read_listed(folder / name, entry.get("members")), None)',
         _SESSIONS + "a_checkpoint_with_other_shapes_than_the_heads_is_not_taken",
     ),
