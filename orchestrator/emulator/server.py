@@ -114,7 +114,9 @@ class LocalKaggle:
         ]
         for thread in self._threads:
             thread.start()
-        self._server_file.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
+        draft = self._server_file.with_suffix(".tmp")  # whoever sees the file finds all of it
+        draft.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
+        draft.replace(self._server_file)
 
     def __enter__(self) -> "LocalKaggle":
         return self

@@ -372,6 +372,14 @@ def test_others_can_find_a_running_server(tmp_path, quick):
     assert not (tmp_path / "state" / "server.json").exists()
 
 
+def test_whoever_looks_for_a_server_never_finds_half_of_its_address(tmp_path, quick):
+    file = tmp_path / "state" / "server.json"
+    file.parent.mkdir()
+    file.write_text("left by a server that was killed")
+    with file.open() as looking, LocalKaggle(tmp_path / "state", settings=quick):
+        assert looking.read() == "left by a server that was killed"
+
+
 def test_credentials_last_and_are_private(tmp_path, quick):
     with LocalKaggle(tmp_path / "state", settings=quick) as server:
         first = (server.token, server.key)

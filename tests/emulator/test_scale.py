@@ -1,5 +1,4 @@
 import json
-import signal
 import statistics
 import subprocess
 import sys
@@ -77,8 +76,10 @@ class Standalone:
 def standalone(tmp_path, wait_until):
     command = ["-m", "orchestrator", "local", "serve", "--state", str(tmp_path / "state")]
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as process:
-        yield Standalone(tmp_path / "state", process.pid, wait_until)
-        process.send_signal(signal.SIGINT)
+        try:
+            yield Standalone(tmp_path / "state", process.pid, wait_until)
+        finally:
+            process.terminate()  # also if it was never found: nobody else would end it
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
