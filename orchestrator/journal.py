@@ -8,6 +8,7 @@ that is damaged, or of another format, is refused and left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -64,8 +65,10 @@ class Journal:
         self._open(read_only)
 
     def _open(self, read_only: bool) -> None:
-        self._db = _connect(self.path, read_only)
-        try:
+        with contextlib.ExitStack() as unless_opened:
+            self._db = unless_opened.enter_context(
+                contextlib.closing(_connect(self.path, read_only))
+            )
             self._db.execute(f"PRAGMA query_only = {read_only:d}")
             begun = _prepare(self._db, self.path, read_only)
             self.state = State()
@@ -73,9 +76,7 @@ class Journal:
             self._last: Moment | None = None
             if begun:
                 self._catch_up()
-        except BaseException:
-            self._db.close()
-            raise
+            unless_opened.pop_all()
 
     def append(self, kind: Kind, **data: Any) -> State:
         """Add one event, durably, and return the new state.

@@ -140,7 +140,7 @@ def describe(event: Event, state: State) -> str | None:  # noqa: PLR0911, PLR091
         case Kind.PUSH_OVERTAKEN:
             late = ", ".join(map(str, data["versions"]))
             return f"kernel version {late} is a push of ours that came late: it will not count"
-        case Kind.CHECKPOINT_DAMAGED | Kind.PUBLISH_WITHDRAWN:
+        case Kind.CHECKPOINT_DAMAGED:
             return f"session {state.session}: {data['message']}"
         case Kind.CHECKPOINT_VERIFIED:
             checkpoint, lost = data["checkpoint"], data.get("lost") or []
