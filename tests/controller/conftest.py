@@ -15,10 +15,12 @@ from orchestrator.checkpoints import Expectation
 from orchestrator.clock import Moment
 from orchestrator.files import Files
 from orchestrator.journal import Journal
+from orchestrator.kaggle.child import Child
 from orchestrator.kaggle.port import OutputFile, Trouble, Unreadable
 from orchestrator.machine import Kind, Phase
 from orchestrator.model import Checkpoint, Parent
 from tests import torchlike
+from tests.controller.workers import CREDENTIAL
 from tests.scripted import Reply, Script, serving
 
 TOKEN = "kc1." + "a" * 26
@@ -335,3 +337,23 @@ def collect(tmp_path, clock, files, session_events, binding):
             return journal.state
 
     return run
+
+
+@pytest.fixture
+def start():
+    """Start children; all are ended in the end."""
+    children = []
+
+    def make(endpoint="http://127.0.0.1:1", credential=CREDENTIAL, kind=Child, **options):
+        children.append(kind(endpoint, credential, **options))
+        return children[-1]
+
+    yield make
+    for child in children:
+        child.close()
+
+
+@pytest.fixture
+def worker(start, server):
+    """The real worker, with a legacy key, so that it starts without asking anybody."""
+    return start(server.url)

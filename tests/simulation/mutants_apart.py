@@ -212,14 +212,14 @@ APART = [
         "orchestrator/kaggle/child.py",
         '            text = text.replace(secret, "[redacted]")\n',
         "            pass\n",
-        "tests/controller/test_worker.py::test_what_the_client_prints_is_captured_without_secrets",
+        "tests/controller/test_worker_secrets.py::test_what_the_client_prints_is_captured_without_secrets",
     ),
     Protection(
         "tokens and the secret parts of addresses are in no message (I10)",
         "orchestrator/leaks.py",
         'text = _ON_THE_WAY.sub(lambda found: (found[1] or found[2] or "") + HIDDEN, text)',
         "pass",
-        "tests/controller/test_worker.py::test_known_secrets_are_blanked_out",
+        "tests/controller/test_worker_secrets.py::test_known_secrets_are_blanked_out",
     ),
     Protection(
         "what the client starts is not told the credential (I10)",
